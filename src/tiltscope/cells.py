@@ -1,0 +1,161 @@
+"""The bench every test stands on: halves of the data, designs, and the cells chosen on one half for the other.
+
+In:  pairs, features, a seed.
+Out: `Bench` (explore and confirm halves with their groups and spline columns), `Found` cells.
+Refuses: pairs and features that do not match by id, and data with too few witnesses to split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiltscope import stats
+from tiltscope.baselines import baseline_differences
+from tiltscope.concepts import Concept
+from tiltscope.errors import DataError, InconclusiveError
+from tiltscope.features import Features
+from tiltscope.pairs import Pair, Pairs
+from tiltscope.regions import KindOfPair
+from tiltscope.screening import Measures
+
+__all__ = ["Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
+
+_SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
+
+
+@dataclass(frozen=True)
+class ContrastSettings:
+    """How findings are looked for and confirmed."""
+
+    seed: int = 0
+    q: float = 0.10
+    """False discovery rate at which a candidate is confirmed."""
+    explore_q: float = 0.5
+    """A view's candidates are its cells under this Benjamini-Hochberg level on the explore half."""
+    min_groups: int = 20
+    """With fewer witnesses than this on either side a cell says "too few witnesses"."""
+    min_pairs: int = 25
+    """Regions smaller than this are not displayed, so not tested."""
+    n_draws: int = 200
+    """Draws of each null on these data."""
+    n_null_cells: int = 2000
+    """At most so many cells of a view are drawn for the nulls, seeded."""
+    n_flip_cells: int = 100
+    """The same for region and prompt cells under label flips, where every draw is a new design."""
+    same_family: float = 0.9
+    """Concepts whose responses correlate more than this say the same thing."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of the pairs: row numbers, their groups, their spline columns."""
+
+    rows: np.ndarray
+    clusters: stats.Clusters
+    spline: np.ndarray
+
+    @staticmethod
+    def of(rows: np.ndarray, groups: np.ndarray, spline: np.ndarray) -> Half:
+        """Cut the half out of the whole."""
+        return Half(rows, stats.Clusters.of(groups[rows]), spline[rows])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything the three views share; arrays are over all pairs, in the order of the features."""
+
+    rows: tuple[Pair, ...]
+    settings: ContrastSettings
+    explore: Half
+    confirm: Half
+    halves: tuple[np.ndarray, np.ndarray]  # row numbers of the two halves of explore
+    spline: np.ndarray
+    length_gap: np.ndarray  # chosen minus rejected, log tokens
+    baselines: dict[str, np.ndarray]
+    sources: tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cell as the explore half sees it: which concept, where, which direction, both halves of explore."""
+
+    view: str
+    measures: Measures
+    column: int
+    region: KindOfPair | None
+    sign: int
+    half_a: float
+    half_b: float
+    candidate: bool
+    why_not: str = ""
+
+    @property
+    def concept(self) -> Concept:
+        """The concept of the cell."""
+        return self.measures.concepts[self.column]
+
+    @property
+    def id(self) -> str:
+        """The id of the hypothesis this cell becomes."""
+        place = "" if self.region is None else f"{self.region.id}-"
+        return f"{self.view[0]}-{place}{self.concept.id}"
+
+
+def set_up(pairs: Pairs, features: Features, settings: ContrastSettings) -> Bench:
+    """Align pairs with features, split by group hash, and compute what every regression needs.
+
+    Raises `DataError` when features hold pairs that `pairs` lacks, `InconclusiveError` under 2 x `min_groups` groups.
+    """
+    by_id = {pair.id: pair for pair in pairs.rows}
+    missing = [pair_id for pair_id in features.pair_ids if pair_id not in by_id]
+    if missing:
+        raise DataError(
+            "the features speak of pairs that are not in this dataset",
+            where=str(features.folder),
+            found=f"{len(missing)} unknown pair ids, the first is {missing[0]}",
+            hint="read the dataset again: tiltscope read DATA --out STUDY",
+        )
+    rows = tuple(by_id[pair_id] for pair_id in features.pair_ids)
+    groups = np.array([pair.group for pair in rows])
+    n_groups = len(set(groups.tolist()))
+    if n_groups < 2 * settings.min_groups:
+        raise InconclusiveError(
+            "too few independent prompts to say anything",
+            found=f"{n_groups} groups in {len(rows)} pairs; {2 * settings.min_groups} are needed for two halves",
+            hint="bring more prompts; `tiltscope check` still describes the data",
+        )
+    explore = stats.explore_mask(groups, settings.seed)
+    logs = [np.log(np.maximum(side.n_tokens, 1)) for side in (features.chosen, features.rejected)]
+    spline = stats.spline_basis_difference(logs[0], logs[1])
+    first = explore.copy()
+    first[explore] = stats.half_mask(groups[explore], settings.seed)
+    return Bench(
+        rows,
+        settings,
+        Half.of(np.flatnonzero(explore), groups, spline),
+        Half.of(np.flatnonzero(~explore), groups, spline),
+        (np.flatnonzero(first), np.flatnonzero(explore & ~first)),
+        spline,
+        logs[0] - logs[1],
+        baseline_differences(rows, logs[0], logs[1], explore),
+        _sources(rows),
+    )
+
+
+def _sources(rows: tuple[Pair, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The columns that say who answered, where the dataset has both."""
+    for chosen, rejected in _SOURCE_COLUMNS:
+        if rows and all(chosen in pair.extra and rejected in pair.extra for pair in rows):
+            return (
+                np.array([str(pair.extra[chosen]) for pair in rows]),
+                np.array([str(pair.extra[rejected]) for pair in rows]),
+            )
+    return None
+
+
+def design(half: Half, a: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the columns [spline differences, a, a * 1{in}] of the region test, tested column last."""
+    stake = a[half.rows]
+    return np.column_stack([half.spline, stake, stake * inside[half.rows]])

@@ -1,0 +1,285 @@
+"""The confirm half has its say: one test per candidate, one Benjamini-Hochberg over all views.
+
+In:  cells found on the explore half.
+Out: hypotheses, strongest first, and the disparity of every pair for each.
+Refuses: to test a cell with too few witnesses, or in another direction than the explored one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tiltscope import stats
+from tiltscope.cells import Bench, Found, design
+from tiltscope.concepts import fires, indicator
+from tiltscope.features import Features
+from tiltscope.hypotheses import MAX_PAIR_IDS, Baseline, Hypothesis, Interval, Region
+
+__all__ = ["Tested", "confirm"]
+
+_ESTIMANDS = {"global": "tau", "region": "delta", "prompt": "shift"}
+_NOTHING = Interval(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A hypothesis and its disparity per pair (n_pairs,), nan outside its region."""
+
+    hypothesis: Hypothesis
+    disparity: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One concept's u and a, and where it is looked at (boolean masks over all pairs)."""
+
+    u: np.ndarray
+    a: np.ndarray
+    inside: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The six numbers of an estimand, all from one regression."""
+
+    interval: Interval
+    d: float
+    z: float
+    p: float
+
+
+def confirm(found: Sequence[Found], features: Features, bench: Bench) -> list[Tested]:
+    """Return one `Tested` per cell; candidates carry q, the others q = None.
+
+    Sorted by view, then by the interval end nearest zero, strongest first.
+    """
+    tested = [_test(cell, bench) for cell in found]
+    p = np.array([one.hypothesis.p if cell.candidate else np.nan for cell, one in zip(found, tested, strict=True)])
+    q = stats.benjamini_hochberg(p) if len(p) else p
+    tested = [_with_q(one, value, bench.settings.q) for one, value in zip(tested, q.tolist(), strict=True)]
+    tested.sort(key=lambda one: (*_rank(one.hypothesis), one.hypothesis.id))
+    return _with_families(tested, found, features, bench)
+
+
+def _rank(hypothesis: Hypothesis) -> tuple[int, bool, float]:
+    order = ("global", "region", "prompt").index(hypothesis.view)
+    return order, not hypothesis.confirmed, -nearest_zero(hypothesis)
+
+
+def nearest_zero(hypothesis: Hypothesis) -> float:
+    """Return the distance of the interval's nearer end from zero, negative when the interval straddles zero."""
+    sign = 1 if hypothesis.direction == "more" else -1
+    return min(sign * hypothesis.ci_low, sign * hypothesis.ci_high)
+
+
+def _with_q(one: Tested, q: float, level: float) -> Tested:
+    if np.isnan(q):
+        return one
+    confirmed = q <= level
+    verdict = "confirmed" if confirmed else "not confirmed"
+    return replace(one, hypothesis=replace(one.hypothesis, q=q, confirmed=confirmed, verdict=verdict))
+
+
+def _test(cell: Found, bench: Bench) -> Tested:
+    u, a = cell.measures.columns([cell.column])
+    inside = np.ones(len(u), bool) if cell.region is None else cell.region.inside
+    column = _Column(u[:, 0], a[:, 0], inside)
+    numbers = _estimate(cell, column, bench)
+    within = bench.confirm.rows[inside[bench.confirm.rows]]
+    share = _chosen_share(column, within, bench)
+    at_stake = float((column.a[within] > 0).mean()) if len(within) else 0.0
+    equal = _equal_length(column, bench) if cell.region is None else numbers.interval
+    lean = _own_lean(column, within, bench)
+    hypothesis = Hypothesis(
+        id=cell.id,
+        view=cell.view,
+        concept=cell.concept,
+        region=None if cell.region is None else _region(cell),
+        direction="more" if cell.sign > 0 else "less",
+        estimand=_ESTIMANDS[cell.view],
+        effect=numbers.interval.effect,
+        ci_low=numbers.interval.ci_low,
+        ci_high=numbers.interval.ci_high,
+        d=numbers.d,
+        z=numbers.z,
+        p=numbers.p,
+        q=None,
+        delta_displayed=_displayed(column, bench),
+        equal_length=equal,
+        equal_length_share=_as_share(equal.effect, column, within) if cell.region is None else None,
+        at_stake=at_stake,
+        chosen_share=share,
+        own_lean=lean,
+        new_sources=_new_sources(column, bench) if cell.region is None else None,
+        n_pairs=len(within),
+        n_groups=_clusters(within, bench).n_groups if len(within) else 0,
+        half_a=cell.half_a,
+        half_b=cell.half_b,
+        confirmed=False,
+        verdict=cell.why_not if cell.why_not == "too few witnesses" else "not a candidate",
+        length=_length_verdict(equal, cell.sign, within, bench),
+        baselines=_baselines(cell, column, bench),
+        family=cell.id,
+        pair_ids=_carriers(cell, column, bench),
+    )
+    return Tested(hypothesis, np.where(inside, column.u, np.nan))
+
+
+def _region(cell: Found) -> Region:
+    assert cell.region is not None
+    kind = cell.region
+    return Region(kind.id, f"around {kind.made_from}", (), int(kind.inside.sum()))
+
+
+def _estimate(cell: Found, column: _Column, bench: Bench) -> _Numbers:
+    """The tested estimand on the confirm half: mean(u) everywhere, delta in a region."""
+    half = bench.confirm
+    u = column.u[half.rows]
+    if cell.region is None:
+        estimates = stats.tau_test(u, half.clusters)
+    else:
+        columns = design(half, column.a, column.inside)
+        estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
+    p = float(estimates.p_one(cell.sign))
+    return _Numbers(_interval(estimates), float(estimates.d), float(estimates.z), 1.0 if np.isnan(p) else p)
+
+
+def _interval(estimates: stats.Estimates) -> Interval:
+    bounds = estimates.interval(0.95)
+    return Interval(float(estimates.effect), float(bounds.low), float(bounds.high))
+
+
+def _equal_length(column: _Column, bench: Bench) -> Interval:
+    """alpha of u = alpha + splines: the lean among pairs of equal length."""
+    half = bench.confirm
+    columns = np.column_stack([half.spline, np.ones(len(half.rows))])
+    return _interval(stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(column.u[half.rows]))
+
+
+def _own_lean(column: _Column, within: np.ndarray, bench: Bench) -> Interval:
+    if len(within) < 2:
+        return _NOTHING
+    return _interval(stats.tau_test(column.u[within], _clusters(within, bench)))
+
+
+def _clusters(rows: np.ndarray, bench: Bench) -> stats.Clusters:
+    return stats.Clusters.of(np.array([bench.rows[i].group for i in rows]))
+
+
+def _chosen_share(column: _Column, within: np.ndarray, bench: Bench) -> Interval:
+    """Of the pairs at stake, the share in which the chosen answer has more."""
+    stake = within[column.u[within] != 0]
+    if not len(stake):
+        return _NOTHING
+    clusters = _clusters(stake, bench)
+    found = stats.share_with_interval(clusters.group_sums(column.u[stake] > 0), clusters.sizes)
+    return Interval(found.share, found.low, found.high)
+
+
+def _as_share(effect: float, column: _Column, within: np.ndarray) -> float | None:
+    """The chosen share that a lean amounts to: (1 + effect / mean a) / 2, kept in [0, 1]."""
+    stake = float(column.a[within].mean()) if len(within) else 0.0
+    return float(np.clip((1 + effect / stake) / 2, 0, 1)) if stake > 0 else None
+
+
+def _displayed(column: _Column, bench: Bench) -> float:
+    """Mean of u inside minus outside on the confirm half ("preference x prevalence"); everywhere: the mean."""
+    rows = bench.confirm.rows
+    inside, u = column.inside[rows], column.u[rows]
+    if inside.all() or not inside.any():
+        return float(u.mean())
+    return float(u[inside].mean() - u[~inside].mean())
+
+
+def _length_verdict(equal: Interval, sign: int, within: np.ndarray, bench: Bench) -> str:
+    if len(within) and np.mean(np.abs(bench.length_gap[within]) < 0.2) < 0.1:
+        return "inseparable from length"
+    excludes = equal.ci_low > 0 if sign > 0 else equal.ci_high < 0
+    return "robust to length" if excludes else "not robust to length"
+
+
+def _new_sources(column: _Column, bench: Bench) -> Interval | None:
+    """A dyadic-robust interval for new sources, where at least ten are declared."""
+    from scipy.special import stdtrit
+
+    if bench.sources is None:
+        return None
+    rows = bench.confirm.rows
+    found = stats.dyadic_se(column.u[rows], bench.sources[0][rows], bench.sources[1][rows], bench.confirm.clusters)
+    if found.n_sources < 10:
+        return None
+    effect = float(column.u[rows].mean())
+    reach = float(stdtrit(found.n_sources - 1, 0.975)) * found.se
+    return Interval(effect, effect - reach, effect + reach)
+
+
+def _baselines(cell: Found, column: _Column, bench: Bench) -> dict[str, Baseline]:
+    """How far each dull explanation goes, on the confirm half."""
+    rows = bench.confirm.rows
+    inside, u = column.inside[rows], column.u[rows]
+    plain = np.ones((len(rows), 1)) if cell.region is None else design(bench.confirm, column.a, column.inside)
+    answers = {}
+    for name, difference in bench.baselines.items():
+        held = difference[rows]
+        columns = np.column_stack([held, plain])
+        left = np.linalg.lstsq(columns, u, rcond=None)[0][-1]
+        answers[name] = Baseline(_correlation(held[inside], u[inside]), float(left))
+    return answers
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Correlation through the origin: swapping a pair's labels changes nothing; 0 where either is constant at 0."""
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale > 0 else 0.0
+
+
+def _carriers(cell: Found, column: _Column, bench: Bench) -> tuple[str, ...]:
+    """The pairs in the region whose disparity has the finding's direction, strongest first, ties by pair id."""
+    strength = np.where(column.inside, cell.sign * column.u, 0.0)
+    carrying = np.flatnonzero(strength > 0).tolist()
+    carrying.sort(key=lambda i: (-strength[i], bench.rows[i].id))
+    return tuple(bench.rows[i].id for i in carrying[:MAX_PAIR_IDS])
+
+
+def _with_families(tested: list[Tested], found: Sequence[Found], features: Features, bench: Bench) -> list[Tested]:
+    """Each hypothesis joins the first (strongest) one in its view that says the same thing in the same place."""
+    cells = {cell.id: cell for cell in found}
+    profiles = _profiles(tested, features)
+    heads: dict[str, list[str]] = {}
+    answer = []
+    for one in tested:
+        mine = one.hypothesis
+        family = mine.id
+        for head in heads.setdefault(mine.view, []):
+            alike = float(profiles[mine.concept.id] @ profiles[cells[head].concept.id]) > bench.settings.same_family
+            if alike and _same_place(cells[mine.id], cells[head]):
+                family = head
+                break
+        else:
+            heads[mine.view].append(mine.id)
+        answer.append(replace(one, hypothesis=replace(mine, family=family)))
+    return answer
+
+
+def _profiles(tested: Sequence[Tested], features: Features) -> dict[str, np.ndarray]:
+    """Unit-norm, centred strength of each concept over all responses, so that products are correlations."""
+    from scipy import sparse
+
+    concepts = {one.hypothesis.concept.id: one.hypothesis.concept for one in tested}
+    firing = sparse.vstack([fires(features.chosen.freq), fires(features.rejected.freq)]).tocsr()
+    strength = (firing @ indicator(list(concepts.values()), features.n_latents)).toarray().astype(np.float32)
+    strength -= strength.mean(axis=0)
+    norms = np.linalg.norm(strength, axis=0)
+    strength /= np.where(norms > 0, norms, 1.0)
+    return dict(zip(concepts, strength.T, strict=True))
+
+
+def _same_place(one: Found, other: Found) -> bool:
+    """Both everywhere, or regions that share more than half of their union."""
+    if one.region is None or other.region is None:
+        return one.region is other.region
+    both = (one.region.inside & other.region.inside).sum()
+    return bool(2 * both > (one.region.inside | other.region.inside).sum())

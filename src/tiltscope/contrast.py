@@ -1,0 +1,287 @@
+"""Features become hypotheses about what training will teach.
+
+In:  pairs and features (aligned by pair id), and settings.
+Out: `Contrast`: hypotheses of three views with honest numbers, the concepts and regions they speak of, and a record of
+     everything that was tested.
+Refuses: to let labels touch clusters or regions; to show an explore p as q; to test a cell with too few witnesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltscope import stats
+from tiltscope.artifact import write_json
+from tiltscope.calibration import calibrate
+from tiltscope.cells import Bench, ContrastSettings, Found, set_up
+from tiltscope.concepts import Concept, cluster_latents, fires, single_latents
+from tiltscope.confirmation import Tested, confirm
+from tiltscope.features import Features
+from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
+from tiltscope.pairs import Pairs
+from tiltscope.regions import (
+    SHARES,
+    KindOfPair,
+    activity_regions,
+    prompt_clusters,
+    prompt_regions,
+    shift_clusters,
+)
+from tiltscope.screening import Measures, disparity, screen_regions, shift_disparity
+
+__all__ = ["Contrast", "ContrastSettings", "contrast", "write_contrast"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The product of `contrast`: hypotheses strongest first, what they speak of, the disparities, and the record."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    concepts: tuple[Concept, ...]
+    prompt_clusters: tuple[Concept, ...]
+    regions: tuple[KindOfPair, ...]
+    pair_ids: tuple[str, ...]
+    disparities: dict[str, np.ndarray] = field(repr=False)  # hypothesis id -> (n_pairs,), nan outside its region
+    record: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One way of looking: its name, what is measured, and where (no regions: everywhere)."""
+
+    name: str
+    measures: Measures
+    regions: tuple[KindOfPair, ...]
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global"))
+
+
+def contrast(
+    pairs: Pairs, features: Features, settings: ContrastSettings | None = None, *, progress: Progress | None = None
+) -> Contrast:
+    """Return what separates chosen from rejected: everywhere, in kinds of pairs, after kinds of prompts.
+
+    Explore pairs choose candidates and directions, confirm pairs test them, one Benjamini-Hochberg over all views.
+    Raises `InconclusiveError` when there are too few groups to split, `DataError` when features hold pairs that `pairs`
+    lacks. Source: arXiv:2606.12360 for the two views; statistics in docs/statistics.md.
+    """
+    settings = settings or ContrastSettings()
+    say = progress or (lambda stage, done, total: None)
+    bench = set_up(pairs, features, settings)
+    say("contrast: clusters and regions", 0, 4)
+    views, prompts = _views(features, bench)
+    say("contrast: explore half", 1, 4)
+    found = [cell for view in views for cell in _explore(view, bench)]
+    say("contrast: confirm half", 2, 4)
+    tested = confirm(found, features, bench)
+    say("contrast: nulls on these data", 3, 4)
+    nulls = calibrate([(view.name, view.measures, view.regions) for view in views], bench)
+    say("contrast: nulls on these data", 4, 4)
+    return Contrast(
+        tuple(one.hypothesis for one in tested),
+        (*views[0].measures.concepts, *views[-1].measures.concepts),
+        prompts,
+        (*views[1].regions, *views[2].regions),
+        features.pair_ids,
+        {one.hypothesis.id: one.disparity for one in tested},
+        _record(bench, views, found, tested, nulls),
+    )
+
+
+def _views(features: Features, bench: Bench) -> tuple[list[_View], tuple[Concept, ...]]:
+    """Everything that must never see a label is made here, from sums, absolute differences and prompts."""
+    settings = bench.settings
+    both = fires(features.chosen.freq) + fires(features.rejected.freq)
+    clusters = cluster_latents(_stack(features), seed=settings.seed)
+    everything = disparity(
+        features, [*single_latents(_groups_at_stake(both, bench), min_groups=_enough(bench)), *clusters]
+    )
+    shifts = shift_clusters(features.chosen.freq, features.rejected.freq, seed=settings.seed)
+    prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
+    kinds = activity_regions(features.chosen.freq + features.rejected.freq, clusters, seed=settings.seed)
+    asked = prompt_regions(features.prompt.freq, prompts, shares=SHARES)
+    views = [
+        _View("global", everything, ()),
+        _View("region", everything, _displayed(kinds, settings)),
+        _View("prompt", everything, _displayed(asked, settings)),
+        _View("prompt", shift_disparity(features, shifts), _displayed(asked, settings)),
+    ]
+    return views, prompts
+
+
+def _stack(features: Features) -> Any:
+    from scipy import sparse
+
+    return sparse.vstack([fires(features.chosen.freq), fires(features.rejected.freq)]).tocsr()
+
+
+def _enough(bench: Bench) -> int:
+    """Witnesses a single latent needs: enough for both halves to have `min_groups`, with a margin."""
+    return 3 * bench.settings.min_groups
+
+
+def _groups_at_stake(both: Any, bench: Bench) -> np.ndarray:
+    """(n_latents,) number of groups with a pair in which the latent fires in exactly one answer (label-free)."""
+    one_sided = both.copy()
+    one_sided.data = (one_sided.data == 1).astype(np.float32)
+    one_sided.eliminate_zeros()
+    every = stats.Clusters.of(np.array([pair.group for pair in bench.rows]))
+    from scipy import sparse
+
+    ones = np.ones(len(every.codes), np.float32)
+    membership = sparse.csr_array((ones, (every.codes, np.arange(len(ones)))), shape=(every.n_groups, len(ones)))
+    return np.asarray(((membership @ one_sided) > 0).sum(axis=0)).ravel()
+
+
+def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tuple[KindOfPair, ...]:
+    return tuple(region for region in regions if region.inside.sum() >= settings.min_pairs)
+
+
+def _explore(view: _View, bench: Bench) -> list[Found]:
+    if not view.measures.concepts or (view.name != "global" and not view.regions):
+        return []
+    return _explore_global(view, bench) if view.name == "global" else _explore_regions(view, bench)
+
+
+def _explore_global(view: _View, bench: Bench) -> list[Found]:
+    """All cells of the global view: candidates, clusters that are none, and cells with too few witnesses."""
+    effect, p = np.empty(len(view.measures.concepts)), np.empty(len(view.measures.concepts))
+    halves = np.empty((2, len(effect)))
+    witnesses = np.empty(len(effect))
+    for start in range(0, len(effect), 256):
+        wanted = range(start, min(start + 256, len(effect)))
+        u, a = view.measures.columns(wanted)
+        estimates = stats.tau_test(u[bench.explore.rows], bench.explore.clusters)
+        effect[wanted], p[wanted] = estimates.effect, estimates.p_two
+        halves[:, wanted] = [u[half].mean(axis=0) for half in bench.halves]
+        witnesses[wanted] = (bench.confirm.clusters.group_sums((a[bench.confirm.rows] > 0) * 1.0) > 0).sum(axis=0)
+    seen = witnesses >= bench.settings.min_groups
+    agree = stats.split_half(halves[0], halves[1]).agree
+    chosen = _candidates(np.where(seen, p, np.nan), bench) & agree
+    return [
+        Found("global", view.measures, m, None, int(np.sign(effect[m]) or 1), *halves[:, m], bool(chosen[m]), why)
+        for m, concept in enumerate(view.measures.concepts)
+        if (why := "" if chosen[m] else _why_not(seen[m], agree[m])) != "unremarkable" or concept.id.startswith("C")
+    ]
+
+
+def _why_not(seen: bool, agree: bool) -> str:
+    if not seen:
+        return "too few witnesses"
+    return "unremarkable" if agree else "halves disagree"
+
+
+def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:
+    """Cells under the explore-side Benjamini-Hochberg level: up to half of them may be noise."""
+    q = stats.benjamini_hochberg(p.ravel()).reshape(p.shape)
+    return np.nan_to_num(q, nan=1.0) <= bench.settings.explore_q
+
+
+def _explore_regions(view: _View, bench: Bench) -> list[Found]:
+    """Candidate cells of a region view; of nested prompt regions only the size that explore likes best."""
+    from scipy.special import ndtr
+
+    settings = bench.settings
+    masks = np.column_stack([region.inside for region in view.regions])
+    half = bench.explore
+    screen = screen_regions(
+        view.measures, masks, bench.spline, half.clusters, half.rows, min_groups=settings.min_groups
+    )
+    z = _best_of_nested(screen.z, [region.made_from if view.name == "prompt" else region.id for region in view.regions])
+    chosen = np.argwhere(_candidates(2 * ndtr(-np.abs(z)), bench))
+    cells = []
+    for m, k in chosen.tolist():
+        region = view.regions[k]
+        halves = _halves(view.measures, m, region, bench)
+        sign = int(np.sign(screen.effect[m, k]))
+        if np.sign(halves[0]) == np.sign(halves[1]) == sign:
+            cells.append(Found(view.name, view.measures, m, region, sign, *halves, True))
+    return cells
+
+
+def _best_of_nested(z: np.ndarray, families: list[str]) -> np.ndarray:
+    """Keep, per concept, only the region with the largest |z| of each family of nested regions."""
+    kept = np.full_like(z, np.nan)
+    names = np.array(families)
+    for name in dict.fromkeys(families):
+        columns = np.flatnonzero(names == name)
+        part = np.nan_to_num(np.abs(z[:, columns]), nan=-1.0)
+        best = columns[np.argmax(part, axis=1)]
+        each = np.arange(len(z))
+        kept[each, best] = z[each, best]
+    return kept
+
+
+def _halves(measures: Measures, column: int, region: KindOfPair, bench: Bench) -> tuple[float, float]:
+    """The regression's coefficient in each half of explore (least squares; nan where it cannot be told)."""
+    u, a = measures.columns([column])
+    effects = []
+    for rows in bench.halves:
+        stake = a[rows, 0]
+        columns = np.column_stack([bench.spline[rows], stake, stake * region.inside[rows]])
+        effects.append(float(np.linalg.lstsq(columns, u[rows, 0], rcond=None)[0][-1]))
+    return effects[0], effects[1]
+
+
+def _record(
+    bench: Bench, views: Sequence[_View], found: Sequence[Found], tested: Sequence[Tested], nulls: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What was tested, on what, and how the nulls came out: contrast.json."""
+    counts: dict[str, dict[str, int]] = {}
+    for view in views:
+        entry = counts.setdefault(
+            view.name, {"n_cells": 0, "n_candidates": 0, "n_confirmed": 0, "n_too_few_witnesses": 0}
+        )
+        entry["n_cells"] += view.n_cells
+    for one in tested:
+        entry = counts[one.hypothesis.view]
+        entry["n_candidates"] += one.hypothesis.q is not None
+        entry["n_confirmed"] += one.hypothesis.confirmed
+        entry["n_too_few_witnesses"] += one.hypothesis.verdict == "too few witnesses"
+    close = float(np.mean(np.abs(bench.length_gap) < 0.2))
+    return {
+        "n_pairs": len(bench.rows),
+        "n_groups": bench.explore.clusters.n_groups + bench.confirm.clusters.n_groups,
+        "n_explore": len(bench.explore.rows),
+        "n_confirm": len(bench.confirm.rows),
+        "n_explore_groups": bench.explore.clusters.n_groups,
+        "n_confirm_groups": bench.confirm.clusters.n_groups,
+        "n_candidates": sum(entry["n_candidates"] for entry in counts.values()),
+        "n_confirmed": sum(entry["n_confirmed"] for entry in counts.values()),
+        "views": counts,
+        "nulls": nulls,
+        "length": {
+            "mean_log_ratio": float(bench.length_gap.mean()),
+            "share_of_pairs_of_like_length": close,
+            "separable": close >= 0.1,
+        },
+        "sources": len(set(np.concatenate(bench.sources).tolist())) if bench.sources else 0,
+        "settings": asdict(bench.settings),
+    }
+
+
+def write_contrast(result: Contrast, study: Path) -> None:
+    """Write hypotheses.json, hypotheses.parquet, concepts.json and contrast.json into the study folder."""
+    ids = np.array(result.pair_ids)
+    write_disparities(study / "hypotheses.parquet", result.pair_ids, result.disparities)
+    write_json(
+        study / "concepts.json",
+        {
+            "concepts": [asdict(concept) for concept in (*result.concepts, *result.prompt_clusters)],
+            "regions": [
+                {"id": kind.id, "made_from": kind.made_from, "pair_ids": ids[kind.inside].tolist()}
+                for kind in result.regions
+            ],
+        },
+    )
+    write_json(study / "contrast.json", result.record)
+    write_hypotheses(study / "hypotheses.json", result.hypotheses)
