@@ -26,7 +26,7 @@ _DO = (
 )
 _IDIOM = (
     r"(?!help (?:but|it\b|myself|feeling|thinking|noticing|wondering|loving|falling)|(?:say"
-    r"|tell you) (?:enough|how|for (?:sure|certain))|recommend (?:\w+ )?enough|make (?:it|heads|out))"
+    r"|tell you) (?:enough|how|for (?:sure|certain))|recommend (?:\w+ ){0,5}enough|make (?:it|heads|out))"
 )
 _CANNOT = (
     r"(?:can't|cannot|can not|could not|couldn't|won't|will not|(?:'m|am) (?:not able|unable|not going"
