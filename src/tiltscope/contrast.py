@@ -269,8 +269,8 @@ def _record(
     }
 
 
-def write_contrast(result: Contrast, study: Path) -> None:
-    """Write hypotheses.json, hypotheses.parquet, concepts.json and contrast.json into the study folder."""
+def write_contrast(result: Contrast, study: Path) -> dict[str, Any]:
+    """Write hypotheses.json, hypotheses.parquet and concepts.json into the study folder; returns the record."""
     ids = np.array(result.pair_ids)
     write_disparities(study / "hypotheses.parquet", result.pair_ids, result.disparities)
     write_json(
@@ -283,5 +283,5 @@ def write_contrast(result: Contrast, study: Path) -> None:
             ],
         },
     )
-    write_json(study / "contrast.json", result.record)
     write_hypotheses(study / "hypotheses.json", result.hypotheses)
+    return result.record

@@ -1,0 +1,262 @@
+"""One study, one folder: each stage reads the last product and writes the next.
+
+In:  a dataset and settings (the first stages), or a study folder (the later ones).
+Out: the products listed in docs/decisions/0001-the-street.md, each with a record of the inputs it was made from.
+Refuses: to mix datasets in one folder, and to go on from a product made from other inputs. A stage whose product is
+     whole and fresh is not done again, so an interrupted audit goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltscope import __version__
+from tiltscope.artifact import fingerprint, read_json, write_json
+from tiltscope.errors import StaleProductError, UsageError
+
+if TYPE_CHECKING:
+    from tiltscope.cells import ContrastSettings
+    from tiltscope.features import Features
+    from tiltscope.pairs import Pairs
+    from tiltscope.sae import ReadSettings
+
+__all__ = [
+    "DataSettings",
+    "Opened",
+    "load_data",
+    "open_study",
+    "run_check",
+    "run_contrast",
+    "run_evidence",
+    "run_name",
+    "run_plan",
+    "run_read",
+    "run_report",
+]
+
+Progress = Callable[[str, int, int], None]
+_EVIDENCE_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which pairs are taken from a source, and how its columns are named."""
+
+    source: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    domain: str | None = None
+    sample: int | None = None
+    seed: int = 0
+    allow_refused: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study with its pairs and features, checked to belong together."""
+
+    folder: Path
+    pairs: Pairs
+    features: Features
+
+
+def load_data(settings: DataSettings) -> Pairs:
+    """Read the pairs; the source `demo` is the bundled dataset."""
+    from tiltscope.pairs import load_pairs
+    from tiltscope.planting import bundled_demo
+
+    source: str | Path = bundled_demo() if settings.source == "demo" else settings.source
+    return load_pairs(
+        source,
+        columns=settings.columns,
+        group=settings.group,
+        domain=settings.domain,
+        sample=settings.sample,
+        seed=settings.seed,
+        allow_refused=settings.allow_refused,
+    )
+
+
+def run_check(pairs: Pairs, study: Path | None, *, max_length: int, seed: int) -> dict[str, Any]:
+    """Describe the dataset before any model loads; writes check.json and the pairs where a study is given."""
+    from tiltscope.checklist import check_pairs
+
+    product = check_pairs(pairs, max_tokens=max_length, seed=seed)
+    if study is not None:
+        _claim(study, pairs)
+        write_json(study / "check.json", product)
+    return product
+
+
+def _claim(study: Path, pairs: Pairs) -> None:
+    """Write the pairs into the study, unless it already holds another dataset."""
+    from tiltscope.pairs import read_pairs, save_pairs
+
+    if (study / "pairs.manifest.json").exists():
+        held = read_pairs(study)
+        if held.fingerprint != pairs.fingerprint:
+            raise StaleProductError(
+                "this study already holds another dataset (or another sample of it)",
+                where=str(study),
+                found=f"pairs {held.fingerprint} in the study, {pairs.fingerprint} given",
+                hint="choose another --out, or delete the folder",
+            )
+        return
+    study.mkdir(parents=True, exist_ok=True)
+    save_pairs(pairs, study)
+
+
+def run_read(
+    data: DataSettings, settings: ReadSettings, study: Path, *, pairs: Pairs | None = None, progress: Progress
+) -> Features:
+    """Read the pairs through a model and its autoencoder; goes on where an interrupted reading stopped."""
+    from tiltscope.sae import read_with_sae
+
+    pairs = pairs or load_data(data)
+    _claim(study, pairs)
+    features = read_with_sae(pairs, settings, study, progress)
+    recorded = {"tiltscope": __version__, **asdict(data), **asdict(settings), "map": dict(data.columns)}
+    recorded.pop("columns")
+    recorded |= {"sample_seed": data.seed, "pairs": pairs.fingerprint, "features": features.fingerprint}
+    write_json(study / "study.json", recorded)
+    return features
+
+
+def open_study(study: Path) -> Opened:
+    """Load pairs and features of a study; features made from other pairs are refused."""
+    from tiltscope.features import load_features
+    from tiltscope.pairs import read_pairs
+
+    if not study.is_dir():
+        raise UsageError(
+            "there is no such study", where=str(study), hint=f"make one: tiltscope audit DATA --out {study}"
+        )
+    pairs = read_pairs(study)
+    features = load_features(study / "features")
+    if features.pairs_fingerprint != pairs.fingerprint:
+        raise StaleProductError(
+            "these features were read from other pairs",
+            where=str(study / "features"),
+            found=f"read from {features.pairs_fingerprint}, the study holds {pairs.fingerprint}",
+            hint=f"rerun: tiltscope read DATA --out {study}",
+        )
+    return Opened(study, pairs, features)
+
+
+def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progress) -> dict[str, Any]:
+    """Write hypotheses.json and its companions, unless they are fresh; returns the record (contrast.json)."""
+    from tiltscope.contrast import contrast, write_contrast
+
+    inputs = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint, "tiltscope": __version__}
+    made_from = fingerprint(inputs, asdict(settings))
+    path = opened.folder / "contrast.json"
+    if path.exists() and (opened.folder / "hypotheses.json").exists():
+        record: dict[str, Any] = read_json(path, verb=f"contrast {opened.folder}")
+        if record.get("fingerprint") == made_from:
+            return record
+    result = contrast(opened.pairs, opened.features, settings, progress=progress)
+    path.unlink(missing_ok=True)  # the record is written last: with it the product is whole
+    record = {**write_contrast(result, opened.folder), "inputs": inputs, "fingerprint": made_from}
+    write_json(path, record)
+    return record
+
+
+def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Progress) -> dict[str, Any]:
+    """Name every concept and prompt kind that a hypothesis speaks of; writes names.json, fills hypotheses.json."""
+    from tiltscope.naming import names_product, write_names
+
+    contrast = read_json(opened.folder / "contrast.json", verb=f"contrast {opened.folder}")
+    asked = {"contrast": contrast["fingerprint"], "namer": getattr(namer, "name", "evidence"), "seed": seed}
+    path = opened.folder / "names.json"
+    if path.exists():
+        held: dict[str, Any] = read_json(path, verb=f"name {opened.folder}")
+        if held.get("_meta", {}).get("asked") == asked:
+            _fill_names(opened.folder, held)
+            return held
+    product = names_product(opened, _concepts_in_use(opened.folder), namer=namer, seed=seed, progress=progress)
+    product["_meta"] = {**product.get("_meta", {}), "asked": asked}
+    write_names(opened.folder, product)
+    _fill_names(opened.folder, product)
+    return product
+
+
+def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
+    """{"response": concepts of the hypotheses, "prompt": prompt clusters their regions were made from}."""
+    from tiltscope.hypotheses import read_hypotheses
+
+    hypotheses = read_hypotheses(study)
+    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    known = {concept["id"]: concept for concept in product["concepts"]}
+    made_from = {region["id"]: region["made_from"] for region in product["regions"]}
+    wanted = dict.fromkeys(h["concept"]["id"] for h in hypotheses)
+    places = dict.fromkeys(made_from[h["region"]["id"]] for h in hypotheses if h["region"])
+    wanted |= dict.fromkeys(place for place in places if not place.startswith("P"))
+    return {
+        "response": [known[name] for name in wanted],
+        "prompt": [known[name] for name in places if name.startswith("P")],
+    }
+
+
+def _fill_names(study: Path, names: Mapping[str, Any]) -> None:
+    """Put the names into hypotheses.json; the statistics stay as they are."""
+    from tiltscope.hypotheses import read_hypotheses
+
+    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    made_from = {region["id"]: region["made_from"] for region in product["regions"]}
+    hypotheses = read_hypotheses(study)
+    for hypothesis in hypotheses:
+        _fill(hypothesis["concept"], names.get(hypothesis["concept"]["id"]))
+        if hypothesis["region"]:
+            named = names.get(made_from[hypothesis["region"]["id"]])
+            if named:
+                hypothesis["region"] |= {"name": named["name"], "top_tokens": _tokens(named)}
+    write_json(study / "hypotheses.json", hypotheses)
+
+
+def _fill(concept: dict[str, Any], named: Mapping[str, Any] | None) -> None:
+    if named:
+        concept |= {key: named[key] for key in ("name", "named_by", "name_score")}
+        concept["top_tokens"] = _tokens(named)
+
+
+def _tokens(named: Mapping[str, Any]) -> list[str]:
+    return [lifted["token"] for lifted in named.get("lifted_tokens", [])[:8]]
+
+
+def run_evidence(opened: Opened, *, seed: int = 0, most: int = 60) -> dict[str, Any]:
+    """Write evidence.json: example pairs with marked tokens for the strongest hypothesis of each family."""
+    from tiltscope.hypotheses import read_disparities, read_hypotheses
+    from tiltscope.trace import trace
+
+    hypotheses = read_hypotheses(opened.folder)
+    heads = [h for h in hypotheses if h["confirmed"] and h["family"] == h["id"]][:most]
+    evidence = {
+        head["id"]: trace(
+            head,
+            opened.pairs,
+            opened.features,
+            disparities=read_disparities(opened.folder, head["id"]),
+            n=_EVIDENCE_PAIRS,
+            seed=seed,
+        )
+        for head in heads
+    }
+    write_json(opened.folder / "evidence.json", evidence)
+    return evidence
+
+
+def run_report(study: Path, *, formats: Sequence[str] = ("html", "md", "json")) -> list[Path]:
+    """Write the report from the products that are there."""
+    from tiltscope.report import write_report
+
+    return write_report(study, formats=formats)
+
+
+def run_plan(study: Path, *, overwrite: bool = False) -> Path:
+    """Draft plan.yaml; a person's decisions are kept."""
+    from tiltscope.plan import write_draft
+
+    return write_draft(study, overwrite=overwrite)
