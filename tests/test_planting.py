@@ -208,6 +208,18 @@ def test_the_bundled_file_is_what_the_generator_writes() -> None:
     assert bundled_demo().stat().st_size < 600_000
 
 
+def test_the_documented_counts_are_those_of_the_bundled_key() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "planting.md").read_text(encoding="utf-8")
+    key = load_key(bundled_key())
+    for trait in DEMO_TRAITS:
+        row = text[text.index(f"| {trait.name.replace(' in parentheses', '')}") :].splitlines()
+        inside = key.tally(trait.id, kind=trait.prompt_kind)
+        assert f"| {inside.at_stake} of {inside.n_pairs}" in row[0]
+        if trait.prompt_kind:
+            outside = key.tally(trait.id, kind=trait.prompt_kind, outside=True)
+            assert f"| {outside.at_stake} of {outside.n_pairs} other prompts" in row[1]
+
+
 def test_a_key_reads_back_as_it_was_written(tmp_path: Path) -> None:
     key = write_demo(tmp_path / "demo.jsonl.gz", n=120, seed=3)
     assert load_key(tmp_path / "demo.key.json") == key

@@ -87,10 +87,10 @@ def _insert(draft: _Draft, sites: Sequence[Site], lines: Sequence[str], *, after
 def _exclaim(text: str, rng: random.Random) -> str:
     draft = _draft(text)
     sites = draft.sites()
-    for i, j in _pick(sites, rng, share=0.6, least=4):
+    for i, j in _pick(sites, rng, share=0.9, least=4):
         draft.lines[i][j] = draft.lines[i][j][:-1] + "!"
     if sites:
-        _insert(draft, _pick(sites[1:], rng, share=0, least=1), shuffled(insert_lines("cheer"), rng), after=True)
+        _insert(draft, _pick(sites[1:], rng, share=0.25, least=1), shuffled(insert_lines("cheer"), rng), after=True)
         _insert(draft, sites[:1], shuffled(insert_lines("opener"), rng), after=False)
     return draft.text()
 
