@@ -1,0 +1,167 @@
+"""The pairs that carry a finding, for and against, with the firing tokens marked and the rows of the source file.
+
+In:  one hypothesis as hypotheses.json holds it, pairs, features, and the disparity of every pair it was tested on.
+Out: JSON-able examples: texts in pieces around the marks, every cut counted.
+Refuses: to leave text out silently, and to trace a hypothesis of other features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltscope.errors import ProductError, UsageError
+from tiltscope.features import SIDES, Features, SpanCodes
+from tiltscope.hypotheses import read_disparities
+from tiltscope.naming.words import merged
+from tiltscope.pairs import Pair, Pairs
+
+__all__ = ["LONGEST", "mark_text", "trace"]
+
+LONGEST = 2400
+"""Characters of a text shown at most."""
+
+_AROUND = 240
+_HEAD = 300
+
+
+def trace(
+    hypothesis: Mapping[str, Any],
+    pairs: Pairs,
+    features: Features,
+    *,
+    disparity: Mapping[str, float] | Path,
+    n: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return the pairs where a hypothesis is at stake: the strongest for it, the strongest against it, and random ones.
+
+    disparity maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is the
+    study's folder. A pair is at stake when its disparity is not 0; it is "for" when the sign is the finding's
+    direction; ties go by the continuous disparity (method, section 4). n examples of each kind; `seed` draws the random
+    ones. Marks are [start, end, strength] in characters of the text shown, strength 0 to 1 of the concept's highest
+    activation among the pairs shown; "n_cut_chars" counts what is left out.
+
+    Raises:
+        UsageError: n under 1.
+        ProductError: no disparity for this hypothesis, or pairs that these features do not hold.
+    """
+    if n < 1:
+        raise UsageError("at least one example is needed", found=f"n = {n}")
+    values = read_disparities(disparity, str(hypothesis["id"])) if isinstance(disparity, Path) else disparity
+    by_id = {pair.id: pair for pair in pairs.rows}
+    known = by_id.keys() & set(features.pair_ids)
+    unknown = [pair_id for pair_id in values if pair_id not in known]
+    if unknown:
+        raise ProductError(
+            "this hypothesis speaks of pairs that are not in these features",
+            found=f"{len(unknown)} unknown pair ids, the first is {unknown[0]}",
+            hint="rerun: tiltscope contrast",
+        )
+    sign = 1.0 if hypothesis["direction"] == "more" else -1.0
+    lean = {pair_id: sign * value for pair_id, value in values.items() if value}
+    latents = [int(latent) for latent in hypothesis["concept"]["latents"]]
+    drill = _continuous(features, latents, sign)
+    sides = {"for": _strongest(lean, drill, 1.0), "against": _strongest(lean, drill, -1.0)}
+    picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}
+    shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], features, latents, values)
+    examples = {side: [shown[key] for key in ids] for side, ids in picked.items()}
+    return {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
+
+
+def _strongest(lean: Mapping[str, float], drill: Mapping[str, float], sign: float) -> list[str]:
+    """Pair ids whose lean has this sign, strongest first; ties by the continuous disparity, then by id."""
+    fit = [key for key, value in lean.items() if sign * value > 0]
+    return sorted(fit, key=lambda key: (-sign * lean[key], -sign * drill[key], key))
+
+
+def _continuous(features: Features, latents: Sequence[int], sign: float) -> dict[str, float]:
+    """The drill-down disparity of every pair: freq on the chosen minus the rejected side, summed over latents."""
+    sums = [np.asarray(span.freq[:, latents].sum(axis=1)).ravel() for span in (features.chosen, features.rejected)]
+    return dict(zip(features.pair_ids, (sign * (sums[0] - sums[1])).round(6).tolist(), strict=True))
+
+
+def _drawn(lean: Mapping[str, float], n: int, seed: int) -> list[str]:
+    """n pair ids in an order that depends on seed and id alone."""
+    return sorted(lean, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())[:n]
+
+
+def _activations(span: SpanCodes, latents: Sequence[int]) -> np.ndarray:
+    """The concept's activation on every token of a span: the sum over its latents."""
+    return np.asarray(span.codes[:, latents].sum(axis=1), np.float64).ravel()
+
+
+def _examples(
+    rows: Sequence[Pair], features: Features, latents: Sequence[int], disparity: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Pair id -> the pair as readers see it, with strengths on one scale."""
+    spans = {(pair.id, side): features.span(pair.id, side) for pair in rows for side in SIDES}
+    values = {key: _activations(span, latents) for key, span in spans.items()}
+    highest = max((float(value.max(initial=0.0)) for value in values.values()), default=0.0) or 1.0
+    found = {}
+    for pair in rows:
+        shown: dict[str, Any] = {"pair_id": pair.id, "row": pair.row, "group": pair.group}
+        for side, text in zip(SIDES, (pair.prompt_text, pair.chosen, pair.rejected), strict=True):
+            shown[side] = mark_text(text, _marks(spans[pair.id, side], values[pair.id, side] / highest))
+        found[pair.id] = {**shown, "disparity": round(float(disparity[pair.id]), 6)}
+    return found
+
+
+def _marks(span: SpanCodes, strength: np.ndarray) -> list[tuple[int, int, float]]:
+    at = np.flatnonzero(strength > 0).tolist()
+    return [(int(span.starts[token]), int(span.ends[token]), float(strength[token])) for token in at]
+
+
+def mark_text(text: str, marks: Sequence[tuple[int, int, float]], *, longest: int = LONGEST) -> dict[str, Any]:
+    """Return {"text", "marks", "n_cut_chars"}: at most about `longest` characters, pieces around the strongest marks.
+
+    marks: (start, end, strength) in characters of `text`; touching ones are joined. Where text is left out, the shown
+    text says "[… n characters left out …]", and marks point into the shown text.
+
+    >>> mark_text("a bold b", [(2, 6, 0.5)])
+    {'text': 'a bold b', 'marks': [[2, 6, 0.5]], 'n_cut_chars': 0}
+    """
+    joined = merged(marks, text)
+    pieces = _pieces(len(text), joined, longest)
+    parts: list[str] = []
+    found: list[list[int | float]] = []
+    length = done = 0
+    for start, end in [*pieces, (len(text), len(text))]:
+        gap = f" [… {start - done:,} characters left out …] " if start > done else ""
+        shift = length + len(gap) - start
+        inside = [(max(s, start), min(e, end), v) for s, e, v in joined if s < end and e > start]
+        found += [[s + shift, e + shift, round(v, 3)] for s, e, v in inside]
+        parts += [gap, text[start:end]]
+        length += len(gap) + end - start
+        done = end
+    n_shown = sum(end - start for start, end in pieces)
+    return {"text": "".join(parts), "marks": found, "n_cut_chars": len(text) - n_shown}
+
+
+def _pieces(length: int, marks: Sequence[tuple[int, int, float]], longest: int) -> list[tuple[int, int]]:
+    """The ranges of a text to show: all of a short one; else its head and the surroundings of the strongest marks."""
+    if length <= longest:
+        return [(0, length)]
+    ranges = [(0, _HEAD if marks else longest)]
+    for start, end, _ in sorted(marks, key=lambda mark: (-mark[2], mark[0])):
+        near = (max(0, start - _AROUND), min(length, min(end, start + _AROUND) + _AROUND))
+        together = _united([*ranges, near])
+        if sum(stop - first for first, stop in together) > longest:
+            break
+        ranges = together
+    return _united(ranges)
+
+
+def _united(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, overlapping or nearly touching ones joined."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1] + 40:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
