@@ -48,12 +48,13 @@ class Clusters:
 
     def group_sums(self, x: npt.ArrayLike) -> FloatArray:
         """Sum the rows of x (n, …) by group: (n_groups, …)."""
-        return self.sum_sorted(np.asarray(x, dtype=np.float64)[self.order])
+        values = np.asarray(x, dtype=np.float64)
+        if len(values) != self.n_rows:
+            raise ValueError(f"{len(values)} rows for {self.n_rows} group labels")
+        return self.sum_sorted(values[self.order])
 
     def sum_sorted(self, x: FloatArray) -> FloatArray:
         """As `group_sums`, for rows that already stand in the order of `order`."""
-        if len(x) != self.n_rows:
-            raise ValueError(f"{len(x)} rows for {self.n_rows} group labels")
         if not self.n_groups:
             return np.zeros((0, *x.shape[1:]))
         return np.asarray(np.add.reduceat(x, self.starts, axis=0))

@@ -25,8 +25,9 @@ def dyadic_se(
 
     `u` (n,); `source_a`, `source_b` (n,) name, say, the models that wrote the two responses. With `clusters`, rows of
     one group may be dependent too. The variance is the sum of e_i e_j over dependent rows, each once, divided by n²,
-    times S / (S - 1) for S sources. That sum can fall short of its own parts in small data; the largest of rows,
-    groups and dyads is taken then. nan for fewer than two sources.
+    times S / (S - 1) for S sources. That sum may be negative by chance; it is never taken below that of the rows or of
+    the groups alone, so an interval for new sources is not narrower than one for new rows. Needs about ten sources;
+    nan for fewer than two.
 
     Source: Fafchamps and Gubert (2007); Aronow, Samii and Assenova (2015), eq. 3.
     """
@@ -38,9 +39,9 @@ def dyadic_se(
     e = u - u.mean()
     whole = np.zeros(len(u), dtype=np.int64)
     groups = clusters.codes if clusters is not None else np.arange(len(u))
-    dyads, by_group = _dependent(e, ends, whole), float((np.bincount(groups, e) ** 2).sum())
-    union = dyads + by_group - _dependent(e, ends, groups)
-    total = max(union, dyads, by_group, float((e**2).sum()))
+    by_group = float((np.bincount(groups, e) ** 2).sum())
+    union = _dependent(e, ends, whole) + by_group - _dependent(e, ends, groups)
+    total = max(union, by_group, float((e**2).sum()))
     return DyadicSE(float(np.sqrt(total * len(labels) / (len(labels) - 1)) / len(u)), len(labels))
 
 
