@@ -510,18 +510,42 @@ def test_dyadic_errors_equal_the_double_loop(seed):
     strength = rng.normal(size=15)
     u = strength[a] - 0.3 * strength[b] + rng.normal(size=200)
     names = np.array([f"model {k}" for k in range(15)])
-    expected = (brute_dyadic_variance(u, a, b, groups) * 15 / 14) ** 0.5
+    expected = (brute_dyadic_variance(u, a, b, groups) * 15 * 14 / (13 * 12)) ** 0.5
     found = dyadic_se(u, names[a], names[b], Clusters.of(groups))
     assert found.n_sources == 15
     assert found.se == pytest.approx(expected, rel=1e-9)
-    alone = (brute_dyadic_variance(u, a, b, np.arange(200)) * 15 / 14) ** 0.5
+    alone = (brute_dyadic_variance(u, a, b, np.arange(200)) * 15 * 14 / (13 * 12)) ** 0.5
     assert dyadic_se(u, names[a], names[b]).se == pytest.approx(alone, rel=1e-9)
 
 
 def test_a_variance_for_new_sources_is_never_below_that_for_new_groups():
     u, a, b = np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 0, 1, 1]), np.array([2, 2, 3, 3])
     assert brute_dyadic_variance(u, a, b, np.arange(4)) == 0  # opposite rows of one source cancel
-    assert dyadic_se(u, a, b).se == pytest.approx((4 / 3 * 4 / 16) ** 0.5)
+    assert dyadic_se(u, a, b).se == pytest.approx((4 * 3 / (2 * 1) * 4 / 16) ** 0.5)
+
+
+def test_a_fixed_opponent_is_not_counted_among_the_sources():
+    rng = np.random.default_rng(411)
+    a = rng.integers(0, 12, 300)
+    u = rng.normal(size=12)[a] + rng.normal(size=300)
+    left = rng.random(300) < 0.5  # the reference stands on either side
+    found = dyadic_se(u, np.where(left, a, 99), np.where(left, 99, a))
+    sums = Clusters.of(a).group_sums(u - u.mean())
+    assert found.n_sources == 12
+    assert found.se == pytest.approx(((sums**2).sum() * 12 / 11) ** 0.5 / 300)
+
+
+def test_intervals_for_new_sources_cover_where_intervals_for_new_rows_do_not():
+    rng, missed = np.random.default_rng(412), []
+    for _ in range(500):
+        a = rng.integers(0, 12, 400)
+        b = (a + rng.integers(1, 12, 400)) % 12
+        strength = rng.normal(size=12)
+        u = strength[a] - 0.5 * strength[b] + rng.normal(size=400)
+        reach = scipy.stats.t.isf(0.025, 11) * dyadic_se(u, a, b).se
+        missed.append([abs(u.mean()) > reach, float(tau_test(u, Clusters.of(np.arange(400))).p_two) < 0.05])
+    assert np.mean(missed, axis=0)[0] == pytest.approx(0.05, abs=0.035)
+    assert np.mean(missed, axis=0)[1] > 0.3
 
 
 def test_a_model_that_always_wins_widens_the_interval_for_new_models():

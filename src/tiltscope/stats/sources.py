@@ -25,24 +25,42 @@ def dyadic_se(
 
     `u` (n,); `source_a`, `source_b` (n,) name, say, the models that wrote the two responses. With `clusters`, rows of
     one group may be dependent too. The variance is the sum of e_i e_j over dependent rows, each once, divided by n²,
-    times S / (S - 1) for S sources. That sum may be negative by chance; it is never taken below that of the rows or of
-    the groups alone, so an interval for new sources is not narrower than one for new rows. Needs about ten sources;
-    nan for fewer than two.
+    times S(S - 1) / ((S - 2)(S - 3)) for S sources, which removes the bias exactly when every source meets every other
+    equally often (S / (S - 1) where rows have one source each). A source that takes part in every row, a fixed
+    opponent, is not a draw from anything and is not counted. The sum may be small or negative by chance; it is never
+    taken below that of the rows or the groups alone. Use Student's t with S - 1 degrees of freedom and at least ten
+    sources; nan for fewer than four.
 
-    Source: Fafchamps and Gubert (2007); Aronow, Samii and Assenova (2015), eq. 3.
+    Source: Fafchamps and Gubert (2007); Aronow, Samii and Assenova (2015), eq. 3; the factor is ours.
     """
     u = np.asarray(u, dtype=np.float64)
-    labels, codes = np.unique(np.concatenate([np.asarray(source_a), np.asarray(source_b)]), return_inverse=True)
-    if len(labels) < 2 or len(u) < 2:
-        return DyadicSE(np.nan, len(labels))
-    ends = np.sort(np.stack([codes[: len(u)], codes[len(u) :]]), axis=0)
+    ends = _sampled_ends(np.asarray(source_a), np.asarray(source_b))
+    n_sources = len(np.unique(ends))
+    if n_sources < 4:
+        return DyadicSE(np.nan, n_sources)
     e = u - u.mean()
-    whole = np.zeros(len(u), dtype=np.int64)
     groups = clusters.codes if clusters is not None else np.arange(len(u))
     by_group = float((np.bincount(groups, e) ** 2).sum())
-    union = _dependent(e, ends, whole) + by_group - _dependent(e, ends, groups)
-    total = max(union, by_group, float((e**2).sum()))
-    return DyadicSE(float(np.sqrt(total * len(labels) / (len(labels) - 1)) / len(u)), len(labels))
+    by_source = _dependent(e, ends, np.zeros(len(u), dtype=np.int64)) - _dependent(e, ends, groups)
+    total = max(by_source + by_group, by_group, float((e**2).sum()))
+    return DyadicSE(float(np.sqrt(total * _small_sample(ends, n_sources)) / len(u)), n_sources)
+
+
+def _sampled_ends(source_a: npt.NDArray[np.generic], source_b: npt.NDArray[np.generic]) -> IntArray:
+    """The two sources of each row, (2, n), lower number first; a source of every row is replaced by its opponent."""
+    _, codes = np.unique(np.concatenate([source_a, source_b]), return_inverse=True)
+    ends = codes.reshape(2, -1).astype(np.int64)
+    for source in np.unique(ends[:, :1]):
+        if (ends == source).any(axis=0).all():
+            ends = np.where(ends == source, ends[::-1], ends)
+    return np.sort(ends, axis=0)
+
+
+def _small_sample(ends: IntArray, n_sources: int) -> float:
+    """The factor that makes up for the mean being estimated from the same sources."""
+    if (ends[0] == ends[1]).all():
+        return n_sources / (n_sources - 1)
+    return n_sources * (n_sources - 1) / ((n_sources - 2) * (n_sources - 3))
 
 
 def _dependent(e: FloatArray, ends: IntArray, groups: IntArray) -> float:
