@@ -16,6 +16,7 @@ from tiltscope import stats
 from tiltscope.cells import Bench, design
 from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
+from tiltscope.stats.score import cautious_p, flip_scores, tau_score_flips, wild_scores
 
 __all__ = ["adjusted_null", "calibrate", "sharp_null"]
 
@@ -83,13 +84,14 @@ def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
     half = bench.confirm
     u, a = (x[half.rows, 0] for x in measures.columns([column]))
     if region is None:
-        t = stats.tau_flips(u, half.clusters, signs)
-        df = float(stats.tau_test(u, half.clusters).df)
+        t, score = stats.tau_flips(u, half.clusters, signs), tau_score_flips(u, half.clusters, signs)
+        df: Any = stats.tau_test(u, half.clusters).df
     else:
         unsigned = np.column_stack([a, a * region.inside[half.rows]])
         flipped = stats.flip_regression(u, half.spline, unsigned, 1, half.clusters, signs)
         t, df = flipped.t, flipped.df
-    return _one_sided(t, df, _direction(cell, bench))
+        score = flip_scores(u, half.spline, unsigned, 1, half.clusters, signs)
+    return cautious_p(t, df, score, _direction(cell, bench))
 
 
 def adjusted_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
@@ -107,8 +109,10 @@ def _adjusted(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
         columns = np.column_stack([half.spline, np.ones(len(half.rows))])
     else:
         columns = design(half, a[:, 0], region.inside)
-    regression = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1)
-    return _one_sided(regression.wild(u[half.rows, 0], signs), regression.df, _direction(cell, bench))
+    values, tested = u[half.rows, 0], columns.shape[1] - 1
+    regression = stats.RegressionCR2(columns, half.clusters, tested)
+    score = wild_scores(values, columns, tested, half.clusters, signs)
+    return cautious_p(regression.wild(values, signs), regression.df, score, _direction(cell, bench))
 
 
 def _direction(cell: _Cell, bench: Bench) -> int:
@@ -116,12 +120,6 @@ def _direction(cell: _Cell, bench: Bench) -> int:
     measures, column, region = cell
     name = f"{measures.concepts[column].id}{'' if region is None else region.id}{bench.settings.seed}"
     return 1 if sum(name.encode()) % 2 else -1
-
-
-def _one_sided(t: np.ndarray, df: Any, sign: int) -> np.ndarray:
-    from scipy.special import stdtr
-
-    return np.asarray(stdtr(df, -sign * t))
 
 
 def _summary(p: np.ndarray, bench: Bench) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tiltscope.cells import Bench, Found, design
 from tiltscope.concepts import fires, indicator
 from tiltscope.features import Features
 from tiltscope.hypotheses import MAX_PAIR_IDS, Baseline, Hypothesis, Interval, Region
+from tiltscope.stats.score import cautious_p, regression_score, tau_score
 
 __all__ = ["Tested", "confirm"]
 
@@ -135,16 +136,21 @@ def _region(cell: Found) -> Region:
 
 
 def _estimate(cell: Found, column: _Column, bench: Bench) -> _Numbers:
-    """The tested estimand on the confirm half: mean(u) everywhere, delta in a region."""
+    """The tested estimand on the confirm half: mean(u) everywhere, delta in a region; z is the normal score of p."""
+    from scipy.special import ndtri
+
     half = bench.confirm
     u = column.u[half.rows]
     if cell.region is None:
         estimates = stats.tau_test(u, half.clusters)
+        score = float(tau_score(u, half.clusters))
     else:
         columns = design(half, column.a, column.inside)
         estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
-    p = float(estimates.p_one(cell.sign))
-    return _Numbers(_interval(estimates), float(estimates.d), float(estimates.z), 1.0 if np.isnan(p) else p)
+        score = regression_score(u, columns, columns.shape[1] - 1, half.clusters)
+    p = float(cautious_p(estimates.t, estimates.df, score, cell.sign))
+    p = 1.0 if np.isnan(p) else p
+    return _Numbers(_interval(estimates), float(estimates.d), float(-cell.sign * ndtri(p)), p)
 
 
 def _interval(estimates: stats.Estimates) -> Interval:

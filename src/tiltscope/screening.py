@@ -86,8 +86,8 @@ def screen_regions(
     """Return delta of u = X gamma + theta a + delta a 1{in} + e and its cluster-robust z for every concept and region.
 
     masks (n_pairs, n_regions) bool, spline (n_pairs, p), rows the explore pairs, clusters those rows' groups.
-    A first look: CR1 instead of CR2, all regions of a concept at once by Frisch-Waugh-Lovell. Cells with fewer than
-    `min_groups` groups at stake inside or outside are nan.
+    A first look: z is the score with the null imposed, all regions of a concept at once by Frisch-Waugh-Lovell. Cells
+    with fewer than `min_groups` groups at stake inside or outside are nan.
     """
     n_regions = masks.shape[1]
     effect = np.full((len(measures.concepts), n_regions), np.nan)
@@ -119,7 +119,7 @@ def _witnesses(a: np.ndarray, inside: np.ndarray, clusters: Clusters) -> np.ndar
 def _screen_one(
     u: np.ndarray, a: np.ndarray, inside: np.ndarray, basis: np.ndarray, clusters: Clusters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Effect and CR1 z of a * 1{in} for one concept, all regions at once."""
+    """Effect and score of a * 1{in} for one concept, all regions at once."""
     stake = a - basis @ (basis.T @ a)
     norm = np.linalg.norm(stake)
     full = np.column_stack([basis, stake / norm]) if norm > 1e-9 else basis
@@ -129,9 +129,7 @@ def _screen_one(
     squares = (treated**2).sum(axis=0)
     known = squares > 1e-9
     effect = np.divide(treated.T @ left, squares, out=np.full(len(squares), np.nan), where=known)
-    residual = left[:, None] - treated * np.where(known, effect, 0.0)
-    meat = (
-        (clusters.group_sums(treated * residual) ** 2).sum(axis=0) * clusters.n_groups / max(clusters.n_groups - 1, 1)
-    )
-    error = np.sqrt(meat) / np.where(known, squares, 1.0)
-    return effect, np.divide(effect, error, out=np.full(len(squares), np.nan), where=known & (error > 0))
+    scores = clusters.group_sums(treated * left[:, None])
+    spread = np.sqrt((scores**2).sum(axis=0))
+    z = np.divide(scores.sum(axis=0), spread, out=np.full(len(squares), np.nan), where=known & (spread > 0))
+    return effect, z
