@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 # Before any test imports huggingface_hub: it reads these once.
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
     os.environ[_name] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 LOOPBACK = ("127.", "::1", "localhost")
@@ -33,7 +34,7 @@ def _guard(original: Any) -> Any:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_network() -> Any:
+def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", _guard(socket.socket.connect))
         patch.setattr(socket.socket, "connect_ex", _guard(socket.socket.connect_ex))
@@ -42,7 +43,7 @@ def _no_network() -> Any:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real datasets (TILTSCOPE_DATA, by default ../shared/data); tests that need it are skipped without it."""
+    """The folder of real datasets (TILTSCOPE_DATA, default ../shared/data); a test that asks is skipped without it."""
     folder = Path(os.environ.get("TILTSCOPE_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real datasets are not at hand: {folder} is not a folder (set TILTSCOPE_DATA)")
