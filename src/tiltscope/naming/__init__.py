@@ -7,14 +7,14 @@ Refuses: the network, unless an `EndpointNamer` is given; a score where there is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tiltscope.concepts import Concept
 from tiltscope.errors import UsageError
-from tiltscope.features import Features
+from tiltscope.features import Features, Progress
 from tiltscope.naming.ask import Asked, ask_for_names
 from tiltscope.naming.endpoint import EndpointNamer
 from tiltscope.naming.evidence import Evidence, gather
@@ -60,7 +60,7 @@ def name_concepts(
     *,
     sides: Sequence[str] = ("chosen", "rejected"),
     namer: EndpointNamer | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     seed: int = 0,
 ) -> dict[str, Naming]:
     """Return a `Naming` for every concept id, in order; the same input gives the same names.
@@ -88,6 +88,8 @@ def name_concepts(
         concept.id: _naming(spans, evidence, measured, place, (findings[place], drafts[place], scores[place]))
         for place, concept in enumerate(concepts)
     }
+    if progress:
+        progress("names", 4, 4)
     if namer is None:
         return namings
     asked = ask_for_names(namer, spans, evidence, list(namings.values()))

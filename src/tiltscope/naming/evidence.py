@@ -7,14 +7,14 @@ Refuses: loops over tokens. Each shard is one sparse product; three passes, noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope.concepts import Concept
-from tiltscope.features import Features
+from tiltscope.features import Features, Progress
 from tiltscope.naming.spans import Spans, membership
 
 __all__ = ["KINDS", "Evidence", "Places", "gather"]
@@ -92,16 +92,16 @@ class _Levels:
 
 
 def gather(
-    features: Features, spans: Spans, concepts: Sequence[Concept], *, progress: Callable[[int, int], None] | None = None
+    features: Features, spans: Spans, concepts: Sequence[Concept], *, progress: Progress | None = None
 ) -> Evidence:
     """Return what the tokens say of every concept; three passes over the token tables of the spans' sides."""
-    say = progress or (lambda done, total: None)
+    say = progress or (lambda stage, done, total: None)
     levels = _levels(features, spans, concepts)
-    say(1, 3)
+    say("names", 1, 4)
     counts, tokens_of_span, picked, text_ends = _count(features, spans, concepts, levels)
-    say(2, 3)
+    say("names", 2, 4)
     places, marks = _look_closer(features, spans, concepts, levels, picked)
-    say(3, 3)
+    say("names", 3, 4)
     return Evidence(counts, places, marks, tokens_of_span, text_ends)
 
 

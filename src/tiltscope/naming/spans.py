@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope import stats
 from tiltscope.concepts import FIRES_ABOVE, Concept

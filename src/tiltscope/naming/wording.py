@@ -50,12 +50,12 @@ class Draft:
 def draft_names(
     concepts: Sequence[Concept], findings: Sequence[Findings], measured: Measured, *, prompts: bool
 ) -> list[Draft]:
-    """Return a draft per concept; library names shared by several concepts, or beside the point, get a detail."""
+    """Return a draft per concept; library names shared by several concepts get a detail, then their id."""
     drafts = [_draft(one, measured, prompts) for one in findings]
     shared = Counter(draft.name for draft in drafts)
     drafts = [
         replace(draft, name=f"{draft.name}: {draft.detail}")
-        if draft.entry and draft.detail and (shared[draft.name] > 1 or draft.entry.overlap < _OVERLAPS)
+        if draft.entry and draft.detail and shared[draft.name] > 1
         else draft
         for draft in drafts
     ]
@@ -71,10 +71,13 @@ def _draft(found: Findings, measured: Measured, prompts: bool) -> Draft:
     if found.entry is None or found.entry.r < FOLLOWS:
         return own
     rule = measured.rules[found.entry.rule]
-    name = f"prompts with {rule.name}" if prompts else rule.name
-    if found.entry.overlap < _OVERLAPS and not prompts:
-        name = f"answers with {rule.name}"
-    return replace(own, name=name, named_by="library", detail=own.detail, entry=found.entry)
+    kind = "prompts" if prompts else "answers"
+    if found.entry.overlap >= _OVERLAPS:
+        name = f"prompts with {rule.name}" if prompts else rule.name
+        return replace(own, name=name, named_by="library", entry=found.entry)
+    if own.name.startswith("unclear"):
+        return replace(own, name=f"{kind} with {rule.name}", named_by="library", entry=found.entry)
+    return own  # it fires elsewhere in the same answers: what it fires on says more than what comes along
 
 
 def _of_prompts(found: Findings) -> Draft:

@@ -34,7 +34,7 @@ def visible(text: str) -> str:
 
 def _character_name(character: str) -> str:
     names = {"\n": "line break", "\t": "tab", "\r": "carriage return", "\u00a0": "hard space", "\u200b": "no space"}
-    return names.get(character) or unicodedata.name(character, f"U+{ord(character):04X}").lower()
+    return names.get(character) or unicodedata.name(character, "").lower() or f"U+{ord(character):04X}"
 
 
 def _blank(text: str) -> str:
