@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,17 @@ from double import at_random, make_pairs, read_double
 from tiltscope.concepts import Concept
 from tiltscope.errors import DataError, ProductError, UsageError
 from tiltscope.features import Features
-from tiltscope.naming import EndpointNamer, Naming, name_concepts, named, read_names, write_names
+from tiltscope.naming import (
+    EndpointNamer,
+    Naming,
+    NamingSettings,
+    as_product,
+    name_concepts,
+    named,
+    names_product,
+    read_names,
+    write_names,
+)
 from tiltscope.naming.score import score_names
 from tiltscope.naming.words import merged, ngrams_at, window, word_at
 from tiltscope.pairs import Pairs
@@ -146,7 +157,7 @@ def test_a_cluster_is_named_and_scored_too(names: dict[str, Naming]) -> None:
 
 
 def test_a_prompt_concept_is_named_by_content_words_of_prompts(study: tuple[Pairs, Features]) -> None:
-    naming = name_concepts(*study, single(KITCHEN), sides=("prompt",))[f"L{KITCHEN}"]
+    naming = name_concepts(*study, single(KITCHEN), NamingSettings(("prompt",)))[f"L{KITCHEN}"]
     assert naming.name.startswith("prompts about “")
     assert {"recipe", "cook"} & set(naming.top_tokens)
     assert "“the”" not in naming.name
@@ -166,8 +177,8 @@ def test_flipping_the_labels_leaves_names_scores_and_evidence_identical(
         spans = tuple(replace(span, side=turn.get(span.side, span.side)) for span in naming.spans)
         return replace(naming, spans=spans)
 
-    write_names(tmp_path / "a", {key: seen(one, {}) for key, one in names.items()})
-    write_names(tmp_path / "b", {key: seen(one, sides) for key, one in again.items()})
+    write_names(tmp_path / "a", as_product({key: seen(one, {}) for key, one in names.items()}))
+    write_names(tmp_path / "b", as_product({key: seen(one, sides) for key, one in again.items()}))
     assert (tmp_path / "a/names.json").read_bytes() == (tmp_path / "b/names.json").read_bytes()
 
 
@@ -179,8 +190,8 @@ def test_the_same_input_gives_the_same_bytes_whatever_the_shards(
 
     pairs, _ = study
     features = read_features(pairs, DoubleScope(LATENTS), tmp_path / "features", pairs_per_shard=17)
-    write_names(tmp_path / "a", names)
-    write_names(tmp_path / "b", name_concepts(pairs, features, RESPONSE))
+    write_names(tmp_path / "a", as_product(names))
+    write_names(tmp_path / "b", as_product(name_concepts(pairs, features, RESPONSE)))
     assert (tmp_path / "a/names.json").read_bytes() == (tmp_path / "b/names.json").read_bytes()
 
 
@@ -222,21 +233,21 @@ def test_hostile_text_reaches_names_json_as_data_and_comes_back(study: tuple[Pai
     pairs = make_pairs([(f"p{i}", f"walk {HOSTILE} {i}", sentence(random.Random(i))) for i in range(60)])
     features = read_double(pairs, ["script|instructions|\ud83d"], tmp_path / "features")
     namings = name_concepts(pairs, features, single(0))
-    write_names(tmp_path, namings)
+    write_names(tmp_path, as_product(namings))
     assert read_names(tmp_path)["L0"].name == namings["L0"].name
     assert namings["L0"].name.isprintable()
     assert all(one.token.isprintable() for one in namings["L0"].lifted_tokens)
 
 
 def test_names_come_back_from_names_json_as_they_were_written(names: dict[str, Naming], tmp_path: Path) -> None:
-    write_names(tmp_path, names, inputs={"features": "f"})
+    write_names(tmp_path, as_product(names, inputs={"features": "f"}))
     again = read_names(tmp_path)
     assert list(again) == list(names)
     assert [one.name for one in again.values()] == [one.name for one in names.values()]
     assert [one.spans for one in again.values()] == [one.spans for one in names.values()]
     body = json.loads((tmp_path / "names.json").read_text())
     assert body["_meta"] == {"product": "names", "format_version": 1, "inputs": {"features": "f"}}
-    write_names(tmp_path / "again", again, inputs={"features": "f"})
+    write_names(tmp_path / "again", as_product(again, inputs={"features": "f"}))
     assert (tmp_path / "again/names.json").read_bytes() == (tmp_path / "names.json").read_bytes()
 
 
@@ -257,7 +268,7 @@ def test_a_concept_takes_over_its_naming(names: dict[str, Naming]) -> None:
 def test_names_on_other_sides_or_of_other_pairs_are_refused(study: tuple[Pairs, Features]) -> None:
     pairs, features = study
     with pytest.raises(UsageError):
-        name_concepts(pairs, features, single(0), sides=("chosen",))
+        name_concepts(pairs, features, single(0), NamingSettings(("chosen",)))
     with pytest.raises(DataError):
         name_concepts(make_pairs(rows(3)), features, single(0))
     assert name_concepts(pairs, features, []) == {}
@@ -271,6 +282,15 @@ def test_tiny_datasets_give_reasons_instead_of_scores(tmp_path: Path) -> None:
             assert naming.name
             assert naming.name_score is None
             assert naming.score_note
+
+
+def test_a_studys_concepts_of_answers_and_prompts_are_named_in_one_product(study: tuple[Pairs, Features]) -> None:
+    opened = SimpleNamespace(pairs=study[0], features=study[1])
+    asked = {"response": [{"id": "L2", "latents": [DRAGON]}], "prompt": [{"id": "P0", "latents": [KITCHEN]}]}
+    product = names_product(opened, asked)
+    assert list(product) == ["_meta", "L2", "P0"]
+    assert product["_meta"]["inputs"] == {"pairs": study[0].fingerprint, "features": study[1].fingerprint}
+    assert product["P0"]["name"].startswith("prompts about")
 
 
 def test_progress_is_told(study: tuple[Pairs, Features]) -> None:
@@ -376,7 +396,9 @@ def good(body: dict[str, object]) -> tuple[int, str]:
 
 def test_an_endpoints_name_carries_its_author_and_a_held_out_score(small: tuple[Pairs, Features]) -> None:
     with endpoint(good) as (url, received):
-        naming = name_concepts(*small, single(DRAGON), namer=EndpointNamer(url, "small-model"))[f"L{DRAGON}"]
+        naming = name_concepts(*small, single(DRAGON), NamingSettings(namer=EndpointNamer(url, "small-model")))[
+            f"L{DRAGON}"
+        ]
     assert (naming.name, naming.named_by, naming.errors, naming.abstained) == ("dragons", "small-model", 0, 0)
     assert naming.name_score == 1.0
     assert len(received) == 13  # one name, six firing and six silent places
@@ -384,7 +406,7 @@ def test_an_endpoints_name_carries_its_author_and_a_held_out_score(small: tuple[
 
 def test_an_endpoint_sees_the_evidence_and_no_more(small: tuple[Pairs, Features]) -> None:
     with endpoint(good) as (url, received):
-        name_concepts(*small, single(DRAGON), namer=EndpointNamer(url, "small-model"))
+        name_concepts(*small, single(DRAGON), NamingSettings(namer=EndpointNamer(url, "small-model")))
     sent = json.loads(json.loads(received[0])["messages"][1]["content"])
     assert set(sent) == {"words", "runs", "spans"}
     assert len(sent["spans"]) > 2
@@ -410,7 +432,7 @@ def test_nonsense_errors_and_abstentions_are_counted_and_the_evidence_name_stays
     errors: int,
 ) -> None:
     with endpoint(reply) as (url, _):
-        naming = name_concepts(*small, single(DRAGON), namer=EndpointNamer(url, "m"))[f"L{DRAGON}"]
+        naming = name_concepts(*small, single(DRAGON), NamingSettings(namer=EndpointNamer(url, "m")))[f"L{DRAGON}"]
     assert (naming.abstained, naming.errors) == (abstained, errors)
     assert naming == replace(name_concepts(*small, single(DRAGON))[f"L{DRAGON}"], abstained=abstained, errors=errors)
     assert naming.named_by == "tokens"
@@ -435,7 +457,7 @@ def test_judgements_that_fail_are_left_out_of_the_score(small: tuple[Pairs, Feat
         return (500, "") if count[0] % 3 == 0 else good(body)
 
     with endpoint(flaky) as (url, _):
-        naming = name_concepts(*small, single(DRAGON), namer=EndpointNamer(url, "m"))[f"L{DRAGON}"]
+        naming = name_concepts(*small, single(DRAGON), NamingSettings(namer=EndpointNamer(url, "m")))[f"L{DRAGON}"]
     assert naming.errors == 4
     assert naming.name_score == 1.0
 

@@ -43,7 +43,7 @@ def finding(direction: str = "more", *latents: int) -> dict[str, Any]:
 
 
 def test_pairs_for_and_against_are_told_apart_strongest_first(study: tuple[Pairs, Features]) -> None:
-    found = trace(finding(), *study, disparity=disparity(study[0]))
+    found = trace(finding(), *study, disparities=disparity(study[0]))
     assert found["for"][0]["row"] == 3  # twice bold in two words: the highest share of tokens
     assert {one["row"] for one in found["for"]} == {1, 3, 5}
     assert {one["row"] for one in found["against"]} == {2, 6}
@@ -52,20 +52,20 @@ def test_pairs_for_and_against_are_told_apart_strongest_first(study: tuple[Pairs
 
 
 def test_a_finding_of_less_turns_for_and_against_round(study: tuple[Pairs, Features]) -> None:
-    more = trace(finding("more"), *study, disparity=disparity(study[0]))
-    less = trace(finding("less"), *study, disparity=disparity(study[0]))
+    more = trace(finding("more"), *study, disparities=disparity(study[0]))
+    less = trace(finding("less"), *study, disparities=disparity(study[0]))
     assert [one["row"] for one in less["for"]] == [one["row"] for one in more["against"]]
     assert [one["row"] for one in less["against"]] == [one["row"] for one in more["for"]]
 
 
 def test_pairs_outside_the_region_do_not_appear(study: tuple[Pairs, Features]) -> None:
     inside = {pair_id: value for pair_id, value in disparity(study[0]).items() if pair_id.endswith(("1", "2"))}
-    found = trace(finding(), *study, disparity=inside)
+    found = trace(finding(), *study, disparities=inside)
     assert {one["row"] for side in ("for", "against", "random") for one in found[side]} == {1, 2}
 
 
 def test_marks_lie_on_the_firing_characters_with_strength_up_to_one(study: tuple[Pairs, Features]) -> None:
-    found = trace(finding(), *study, disparity=disparity(study[0]))
+    found = trace(finding(), *study, disparities=disparity(study[0]))
     marks = [
         (one[side]["text"][start:end].strip(), strength)
         for one in [*found["for"], *found["against"]]
@@ -78,7 +78,7 @@ def test_marks_lie_on_the_firing_characters_with_strength_up_to_one(study: tuple
 
 
 def test_marks_count_characters_beyond_the_basic_plane_as_one(study: tuple[Pairs, Features]) -> None:
-    found = trace(finding("more", 2), *study, disparity={study[0].rows[4].id: 1.0})
+    found = trace(finding("more", 2), *study, disparities={study[0].rows[4].id: 1.0})
     (one,) = found["for"]
     ((start, end, _),) = one["chosen"]["marks"]
     assert one["chosen"]["text"][start:end] == "😀"
@@ -86,14 +86,14 @@ def test_marks_count_characters_beyond_the_basic_plane_as_one(study: tuple[Pairs
 
 
 def test_every_example_names_its_row_group_and_prompt(study: tuple[Pairs, Features]) -> None:
-    one = trace(finding(), *study, disparity=disparity(study[0]))["against"][0]
+    one = trace(finding(), *study, disparities=disparity(study[0]))["against"][0]
     pair = study[0].rows[one["row"] - 1]
     assert (one["pair_id"], one["group"], one["prompt"]["text"]) == (pair.id, pair.group, pair.prompt_text)
     assert one["disparity"] == -1.0
 
 
 def test_the_random_examples_are_seeded_and_n_is_kept(study: tuple[Pairs, Features]) -> None:
-    draws = [trace(finding(), *study, disparity=disparity(study[0]), n=2, seed=seed) for seed in (0, 0, 1, 2, 3)]
+    draws = [trace(finding(), *study, disparities=disparity(study[0]), n=2, seed=seed) for seed in (0, 0, 1, 2, 3)]
     rows = [[one["row"] for one in found["random"]] for found in draws]
     assert rows[0] == rows[1]
     assert len({tuple(row) for row in rows}) > 1
@@ -103,18 +103,18 @@ def test_the_random_examples_are_seeded_and_n_is_kept(study: tuple[Pairs, Featur
 def test_disparities_are_read_from_the_study(study: tuple[Pairs, Features], tmp_path: Path) -> None:
     ids = study[1].pair_ids
     write_disparities(tmp_path / "hypotheses.parquet", ids, {"G1": np.array([DISPARITY[i] for i in range(len(ids))])})
-    assert trace(finding(), *study, disparity=tmp_path) == trace(finding(), *study, disparity=disparity(study[0]))
+    assert trace(finding(), *study, disparities=tmp_path) == trace(finding(), *study, disparities=disparity(study[0]))
 
 
 def test_a_hypothesis_of_other_pairs_is_refused(study: tuple[Pairs, Features]) -> None:
     with pytest.raises(ProductError, match="not in these features"):
-        trace(finding(), *study, disparity={"f" * 16: 1.0})
+        trace(finding(), *study, disparities={"f" * 16: 1.0})
     with pytest.raises(UsageError):
-        trace(finding(), *study, disparity={}, n=0)
+        trace(finding(), *study, disparities={}, n=0)
 
 
 def test_a_hypothesis_without_pairs_at_stake_has_no_examples(study: tuple[Pairs, Features]) -> None:
-    found = trace(finding(), *study, disparity={study[0].rows[3].id: 0.0})
+    found = trace(finding(), *study, disparities={study[0].rows[3].id: 0.0})
     assert found == {"for": [], "against": [], "random": [], "n_for": 0, "n_against": 0}
 
 

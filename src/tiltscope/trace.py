@@ -34,13 +34,13 @@ def trace(
     pairs: Pairs,
     features: Features,
     *,
-    disparity: Mapping[str, float] | Path,
+    disparities: Mapping[str, float] | Path,
     n: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return the pairs where a hypothesis is at stake: the strongest for it, the strongest against it, and random ones.
 
-    disparity maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is the
+    disparities maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is the
     study's folder. A pair is at stake when its disparity is not 0; it is "for" when the sign is the finding's
     direction; ties go by the continuous disparity (method, section 4). n examples of each kind; `seed` draws the random
     ones. Marks are [start, end, strength] in characters of the text shown, strength 0 to 1 of the concept's highest
@@ -52,7 +52,7 @@ def trace(
     """
     if n < 1:
         raise UsageError("at least one example is needed", found=f"n = {n}")
-    values = read_disparities(disparity, str(hypothesis["id"])) if isinstance(disparity, Path) else disparity
+    values = read_disparities(disparities, str(hypothesis["id"])) if isinstance(disparities, Path) else disparities
     by_id = {pair.id: pair for pair in pairs.rows}
     known = by_id.keys() & set(features.pair_ids)
     unknown = [pair_id for pair_id in values if pair_id not in known]

@@ -7,8 +7,9 @@ Refuses: the network, unless an `EndpointNamer` is given; a score where there is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from tiltscope.naming.record import (
     LiftedToken,
     Naming,
     Ngram,
+    as_product,
     named,
     read_names,
     write_names,
@@ -42,9 +44,12 @@ __all__ = [
     "LibraryEntry",
     "LiftedToken",
     "Naming",
+    "NamingSettings",
     "Ngram",
+    "as_product",
     "name_concepts",
     "named",
+    "names_product",
     "read_names",
     "write_names",
 ]
@@ -53,34 +58,57 @@ _SIDES = (("chosen", "rejected"), ("rejected", "chosen"), ("prompt",))
 _N_TOP, _N_RANDOM = 5, 4
 
 
+@dataclass(frozen=True)
+class NamingSettings:
+    """Where concepts fire, the seed of split and draws, and the endpoint that writes names, if any."""
+
+    sides: tuple[str, ...] = ("chosen", "rejected")
+    """("chosen", "rejected") for concepts of answers, ("prompt",) for concepts of prompts."""
+    seed: int = 0
+    namer: EndpointNamer | None = None
+
+
+class HasFeatures(Protocol):
+    """A study, as far as naming knows it."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """What a scope read in them."""
+        ...
+
+
 def name_concepts(
     pairs: Pairs,
     features: Features,
     concepts: Sequence[Concept],
+    settings: NamingSettings | None = None,
     *,
-    sides: Sequence[str] = ("chosen", "rejected"),
-    namer: EndpointNamer | None = None,
     progress: Progress | None = None,
-    seed: int = 0,
 ) -> dict[str, Naming]:
     """Return a `Naming` for every concept id, in order; the same input gives the same names.
 
-    sides is ("chosen", "rejected") or ("prompt",). Names are learned from the explore half of the groups (the half
-    that `contrast` explores under the same seed) and scored on the other. Nothing is sent anywhere without `namer`.
+    Names are learned from the explore half of the groups (the half
+    that `contrast` explores under the same seed) and scored on the other. Nothing is sent anywhere without a namer.
 
     Raises:
         UsageError: other sides.
         DataError: features of other pairs.
     Source: method of arXiv:2606.12360 (evidence for names); held-out scores are ours.
     """
-    if tuple(sides) not in _SIDES:
-        raise UsageError("concepts are named on answers or on prompts", found=", ".join(sides))
+    settings = settings or NamingSettings()
+    if settings.sides not in _SIDES:
+        raise UsageError("concepts are named on answers or on prompts", found=", ".join(settings.sides))
     if not concepts:
         return {}
-    spans = collect_spans(pairs, features, concepts, sides=sorted(sides), seed=seed)
+    spans = collect_spans(pairs, features, concepts, sides=sorted(settings.sides), seed=settings.seed)
     evidence = gather(features, spans, concepts, progress=progress)
     measured = measure_rules(spans, evidence)
-    prompts = tuple(sides) == ("prompt",)
+    prompts = settings.sides == ("prompt",)
     findings = _findings(spans, evidence, measured, prompts)
     drafts = draft_names(concepts, findings, measured, prompts=prompts)
     scores = _scores(spans, evidence, measured, drafts)
@@ -90,10 +118,31 @@ def name_concepts(
     }
     if progress:
         progress("names", 4, 4)
-    if namer is None:
+    if settings.namer is None:
         return namings
-    asked = ask_for_names(namer, spans, evidence, list(namings.values()))
-    return {key: _with_answer(naming, one, namer) for (key, naming), one in zip(namings.items(), asked, strict=True)}
+    asked = ask_for_names(settings.namer, spans, evidence, list(namings.values()))
+    written_by = settings.namer.model
+    return {key: _answered(one, answer, written_by) for (key, one), answer in zip(namings.items(), asked, strict=True)}
+
+
+def names_product(
+    study: HasFeatures,
+    concepts: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    namer: EndpointNamer | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Return what names.json holds, for the concepts of answers ("response") and of prompts ("prompt").
+
+    concepts: lists of {"id", "latents"} as in concepts.json.
+    """
+    namings: dict[str, Naming] = {}
+    for key, sides in (("response", ("chosen", "rejected")), ("prompt", ("prompt",))):
+        asked = [Concept(str(one["id"]), tuple(one["latents"])) for one in concepts.get(key, ())]
+        settings = NamingSettings(sides, seed, namer)
+        namings |= name_concepts(study.pairs, study.features, asked, settings, progress=progress)
+    return as_product(namings, inputs={"pairs": study.pairs.fingerprint, "features": study.features.fingerprint})
 
 
 def _findings(spans: Spans, evidence: Evidence, measured: Measured, prompts: bool) -> list[Findings]:
@@ -176,14 +225,14 @@ def _examples(spans: Spans, evidence: Evidence, concept: int) -> tuple[ExampleSp
     return tuple(found)
 
 
-def _with_answer(naming: Naming, asked: Asked, namer: EndpointNamer) -> Naming:
+def _answered(naming: Naming, asked: Asked, written_by: str) -> Naming:
     """The endpoint's name with its own score, or the evidence name with what went wrong counted."""
     if asked.name is None:
         return replace(naming, abstained=asked.abstained, errors=asked.errors)
     return replace(
         naming,
         name=asked.name,
-        named_by=namer.model,
+        named_by=written_by,
         name_score=asked.score,
         shuffled_score=asked.shuffled,
         shuffled_95=None,

@@ -46,7 +46,7 @@ class _Judged:
 
 def ask_for_names(namer: EndpointNamer, spans: Spans, evidence: Evidence, namings: Sequence[Naming]) -> list[Asked]:
     """Ask for every name, then judge each on held-out places with its own name and with another concept's."""
-    replies = [namer.name(_evidence(naming)) for naming in namings]
+    replies = [namer.write_name(_evidence(naming)) for naming in namings]
     written = [(place, str(reply.value)) for place, reply in enumerate(replies) if reply.outcome == "answer"]
     asked = []
     for place, reply in enumerate(replies):

@@ -57,7 +57,12 @@ class EndpointNamer:
                 hint="give one like http://127.0.0.1:8000/v1",
             )
 
-    def name(self, evidence: Mapping[str, Any]) -> Reply:
+    @property
+    def name(self) -> str:
+        """Which model, where."""
+        return f"{self.model} at {self.url}"
+
+    def write_name(self, evidence: Mapping[str, Any]) -> Reply:
         """Ask for a name; sends nothing but the evidence."""
         answer = self._ask(_NAME_TASK, evidence)
         if isinstance(answer, Reply):

@@ -16,7 +16,17 @@ from tiltscope.artifact import FORMAT_VERSION, read_json, write_json
 from tiltscope.concepts import Concept
 from tiltscope.errors import ProductError
 
-__all__ = ["ExampleSpan", "LibraryEntry", "LiftedToken", "Naming", "Ngram", "named", "read_names", "write_names"]
+__all__ = [
+    "ExampleSpan",
+    "LibraryEntry",
+    "LiftedToken",
+    "Naming",
+    "Ngram",
+    "as_product",
+    "named",
+    "read_names",
+    "write_names",
+]
 
 FILE = "names.json"
 
@@ -105,12 +115,17 @@ def named(concept: Concept, naming: Naming) -> Concept:
     )
 
 
-def write_names(study: Path, namings: Mapping[str, Naming], *, inputs: Mapping[str, str] | None = None) -> None:
-    """Write STUDY/names.json: concepts in the order given, floats with 6 digits; `inputs` are fingerprints."""
+def as_product(namings: Mapping[str, Naming], *, inputs: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what names.json holds: concepts in the order given, floats with 6 digits; `inputs` are fingerprints."""
     meta = {"product": "names", "format_version": FORMAT_VERSION, "inputs": dict(inputs or {})}
     body: dict[str, Any] = {"_meta": meta}
     body.update({concept_id: _rounded(asdict(naming)) for concept_id, naming in namings.items()})
-    write_json(study / FILE, body)
+    return body
+
+
+def write_names(study: Path, product: Mapping[str, Any]) -> None:
+    """Write STUDY/names.json from `as_product` or `names_product`."""
+    write_json(study / FILE, product)
 
 
 def _rounded(value: Any) -> Any:
