@@ -373,6 +373,19 @@ def test_flips_of_a_regression_equal_explicit_refits(seed, largest):
         assert found.residual_sd[draw] == pytest.approx(float(refit.residual_sd))
 
 
+@pytest.mark.parametrize("lonely", [0, 1, 5])
+def test_flips_with_a_group_that_has_a_column_of_its_own_equal_explicit_refits(lonely):
+    rng = np.random.default_rng(239)
+    groups = unequal_groups(rng, 14, largest=12)  # group 0 is a single row, group 1 the largest
+    signed = np.column_stack([rng.normal(size=len(groups)), groups == lonely])
+    at_stake, y, signs = rng.random(len(groups)), grouped_noise(rng, groups), rademacher(14, 5, 0)
+    found = flip_regression(y, signed, at_stake[:, None], 0, Clusters.of(groups), signs)
+    for draw in range(5):
+        design = np.column_stack([signed, at_stake * signs[groups, draw]])
+        expected = dense_cr2(design, y, groups, 2)
+        assert [found.t[draw], found.df[draw]] == pytest.approx([expected.t, expected.df], rel=1e-9)
+
+
 def test_flips_do_not_depend_on_how_many_draws_are_worked_on_at_a_time(monkeypatch):
     rng = np.random.default_rng(240)
     groups = unequal_groups(rng, 30)
