@@ -5,6 +5,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv
 log=$venv/install.log
 mark=$venv/.installing # there while an install runs: found by the next run, it means that this .venv is half-made
+me=$(printf %q "$0") # as it can be pasted
 cpu_index=https://download.pytorch.org/whl/cpu
 
 fail() { # fail CODE LINE...: says why on stderr and ends
@@ -39,17 +40,22 @@ find_python() { # sets $python, or ends with a list of what was found
     python=$PYTHON
     return
   fi
-  for candidate in "$venv/bin/python" python3.13 python3.12 python3.11 python3; do
+  # A finished .venv keeps its Python; a half-made one has no say, or a Python that failed would be chosen for ever.
+  if [ ! -e "$mark" ] && [ -z "$(python_trouble "$venv/bin/python")" ]; then
+    python=$venv/bin/python
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3; do
     trouble=$(python_trouble "$candidate")
     if [ -z "$trouble" ]; then
       python=$candidate
       return
     fi
-    [ "$candidate" = "$venv/bin/python" ] || found="$found
+    found="$found
   found: $candidate $trouble"
   done
   fail 2 "Tiltscope needs Python 3.11, 3.12 or 3.13, and none was found.$found" \
-    "  hint:  install one, or say where it is: PYTHON=/path/to/python3.12 $0"
+    "  hint:  install one, or say where it is: PYTHON=/path/to/python3.12 $me"
 }
 
 # The build of torch that fits: on Linux the registry's own build brings gigabytes of CUDA libraries, wanted only where a GPU works.
@@ -89,7 +95,7 @@ install_step() { # install_step TITLE PIP-ARGUMENTS...
   shift
   run_logged "$title" "${pip_install[@]}" "$@" || {
     tail -n 15 "$log" >&2
-    fail 1 "" "The installation stopped; all of its output is in $log." "  hint:  run $0 again once the cause is gone: it starts afresh."
+    fail 1 "" "The installation stopped; all of its output is in $log." "  hint:  run $me again once the cause is gone: it starts afresh."
   }
 }
 
@@ -116,8 +122,8 @@ install_cpu_torch() { # pip as it is set up first (it may know a nearer copy), t
   tail -n 15 "$log" >&2
   fail 1 "" "There is no CPU build of torch $1 for Python $(python_version "$venv/bin/python") within reach; all of pip's output is in $log." \
     "  hint:  open the way to $cpu_index," \
-    "         or use another Python: PYTHON=python3.11 $0" \
-    "         or take the build with CUDA (several GB): TILTSCOPE_TORCH=torch==$1 $0"
+    "         or use another Python: PYTHON=python3.11 $me" \
+    "         or take the build with CUDA (several GB): TILTSCOPE_TORCH=torch==$1 $me"
 }
 
 make_venv() {
