@@ -22,7 +22,7 @@ from tiltscope import __version__
 from tiltscope.errors import ProductError, TiltscopeError, UsageError
 
 if TYPE_CHECKING:
-    from tiltscope.study import DataSettings
+    from tiltscope.pairs import LoadSettings, Pairs
 
 __all__ = ["main", "run"]
 
@@ -132,8 +132,8 @@ def check(data: str, out: Path | None, max_length: int, as_json: bool, **options
     from tiltscope.checklist import render_check
     from tiltscope.study import load_data, run_check
 
-    settings = _data_settings(data, options)
-    product = run_check(load_data(settings), out, max_length=max_length, seed=settings.seed)
+    settings = _load_settings(options)
+    product = run_check(load_data(data, settings), out, max_length=max_length, seed=settings.seed)
     _print(product, as_json, render_check)
 
 
@@ -152,10 +152,11 @@ def read(data: str, out: Path, as_json: bool, **options: Any) -> None:
       tiltscope read pairs.jsonl --out study --sample 2000
     """
     from tiltscope.report import show_product
-    from tiltscope.study import run_read
+    from tiltscope.study import load_data, run_read
 
+    taken, settings = _load_settings(options), _read_settings(options)
     with _progress() as bar:
-        run_read(_data_settings(data, options), _read_settings(options), out, progress=bar)
+        run_read(load_data(data, taken), taken, settings, out, progress=bar)
     click.echo(show_product(out / "features", as_json=as_json))
 
 
@@ -311,12 +312,12 @@ def audit(data: str, out: Path, draws: int, estimate: bool, as_json: bool, **opt
     """
     from tiltscope.study import load_data
 
-    settings = _data_settings(data, options)
-    pairs = load_data(settings)
+    taken = _load_settings(options)
+    pairs = load_data(data, taken)
     if estimate:
         _print(_estimate(pairs, options), as_json, _render_estimate)
         return
-    _audit(settings, pairs, out, draws, options)
+    _audit(pairs, taken, out, draws, options)
     _print_audit(out, as_json)
 
 
@@ -357,8 +358,8 @@ def diff(study_a: Path, study_b: Path, as_json: bool) -> None:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _data_settings(source: str, options: dict[str, Any]) -> DataSettings:
-    from tiltscope.study import DataSettings
+def _load_settings(options: dict[str, Any]) -> LoadSettings:
+    from tiltscope.pairs import LoadSettings
 
     columns = {}
     for entry in options["columns"]:
@@ -370,15 +371,8 @@ def _data_settings(source: str, options: dict[str, Any]) -> DataSettings:
                 hint="--map chosen=better",
             )
         columns[field] = column
-    return DataSettings(
-        source,
-        columns,
-        options["group"],
-        options["domain"],
-        options["sample"],
-        options["seed"],
-        options["allow_refused"],
-    )
+    names = ("group", "domain", "sample", "seed", "allow_refused")
+    return LoadSettings(columns=columns, **{key: options[key] for key in names})
 
 
 def _read_settings(options: dict[str, Any]) -> Any:
@@ -426,7 +420,7 @@ def _render_estimate(seconds: dict[str, float]) -> str:
     )
 
 
-def _audit(settings: DataSettings, pairs: Any, out: Path, draws: int, options: dict[str, Any]) -> None:
+def _audit(pairs: Pairs, taken: LoadSettings, out: Path, draws: int, options: dict[str, Any]) -> None:
     from tiltscope.cells import ContrastSettings
     from tiltscope.study import (
         open_study,
@@ -441,14 +435,14 @@ def _audit(settings: DataSettings, pairs: Any, out: Path, draws: int, options: d
 
     with _progress() as bar:
         bar("check", 0, 1)
-        run_check(pairs, out, max_length=options["max_length"], seed=settings.seed)
+        run_check(pairs, out, max_length=options["max_length"], seed=taken.seed)
         bar("check", 1, 1)
-        run_read(settings, _read_settings(options), out, pairs=pairs, progress=bar)
+        run_read(pairs, taken, _read_settings(options), out, progress=bar)
         opened = open_study(out)
-        run_contrast(opened, ContrastSettings(seed=settings.seed, n_draws=draws), progress=bar)
-        run_name(opened, namer=_namer(options), seed=settings.seed, progress=bar)
+        run_contrast(opened, ContrastSettings(seed=taken.seed, n_draws=draws), progress=bar)
+        run_name(opened, namer=_namer(options), seed=taken.seed, progress=bar)
         bar("report", 0, 1)
-        run_evidence(opened, seed=settings.seed)
+        run_evidence(opened, seed=taken.seed)
         run_report(out)
         if not (out / "plan.yaml").exists():
             run_plan(out)

@@ -9,7 +9,7 @@ Refuses: to mix datasets in one folder, and to go on from a product made from ot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,10 @@ from tiltscope.errors import StaleProductError, UsageError
 if TYPE_CHECKING:
     from tiltscope.cells import ContrastSettings
     from tiltscope.features import Features
-    from tiltscope.pairs import Pairs
+    from tiltscope.pairs import LoadSettings, Pairs
     from tiltscope.sae import ReadSettings
 
 __all__ = [
-    "DataSettings",
     "Opened",
     "load_data",
     "open_study",
@@ -42,19 +41,6 @@ _EVIDENCE_PAIRS = 4
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Which pairs are taken from a source, and how its columns are named."""
-
-    source: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    group: str | None = None
-    domain: str | None = None
-    sample: int | None = None
-    seed: int = 0
-    allow_refused: bool = False
-
-
-@dataclass(frozen=True)
 class Opened:
     """A study with its pairs and features, checked to belong together."""
 
@@ -63,21 +49,12 @@ class Opened:
     features: Features
 
 
-def load_data(settings: DataSettings) -> Pairs:
+def load_data(source: str, settings: LoadSettings) -> Pairs:
     """Read the pairs; the source `demo` is the bundled dataset."""
     from tiltscope.pairs import load_pairs
     from tiltscope.planting import bundled_demo
 
-    source: str | Path = bundled_demo() if settings.source == "demo" else settings.source
-    return load_pairs(
-        source,
-        columns=settings.columns,
-        group=settings.group,
-        domain=settings.domain,
-        sample=settings.sample,
-        seed=settings.seed,
-        allow_refused=settings.allow_refused,
-    )
+    return load_pairs(bundled_demo() if source == "demo" else source, settings)
 
 
 def run_check(pairs: Pairs, study: Path | None, *, max_length: int, seed: int) -> dict[str, Any]:
@@ -109,18 +86,18 @@ def _claim(study: Path, pairs: Pairs) -> None:
     save_pairs(pairs, study)
 
 
-def run_read(
-    data: DataSettings, settings: ReadSettings, study: Path, *, pairs: Pairs | None = None, progress: Progress
-) -> Features:
-    """Read the pairs through a model and its autoencoder; goes on where an interrupted reading stopped."""
+def run_read(pairs: Pairs, taken: LoadSettings, settings: ReadSettings, study: Path, *, progress: Progress) -> Features:
+    """Read the pairs through a model and its autoencoder; goes on where an interrupted reading stopped.
+
+    `taken` says how the pairs were loaded: it is recorded in study.json with everything else that repeats the study.
+    """
     from tiltscope.sae import read_with_sae
 
-    pairs = pairs or load_data(data)
     _claim(study, pairs)
-    features = read_with_sae(pairs, settings, study, progress)
-    recorded = {"tiltscope": __version__, **asdict(data), **asdict(settings), "map": dict(data.columns)}
-    recorded.pop("columns")
-    recorded |= {"sample_seed": data.seed, "pairs": pairs.fingerprint, "features": features.fingerprint}
+    features = read_with_sae(pairs, settings, study, progress=progress)
+    recorded = {"tiltscope": __version__, "source": pairs.source, **asdict(taken), **asdict(settings)}
+    recorded["map"] = dict(recorded.pop("columns"))
+    recorded |= {"pairs": pairs.fingerprint, "features": features.fingerprint}
     write_json(study / "study.json", recorded)
     return features
 
