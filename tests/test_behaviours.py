@@ -232,6 +232,9 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
             "**I can't assist with this.**",
             "I'm sorry, I'm not going to answer that.",
             "This goes against my programming.",
+            "Oh no, I really can’t do that.",
+            "I’m sorry, I don’t know how to help you with this.",
+            "Sorry, we’re not allowed to tell you that.",
         ],
         [
             'She said, "I can\'t help you," and left.',
@@ -247,6 +250,9 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
             "Write a letter of refusal.",
             "I don't want cake.",
             "I cannot recommend this film highly enough.",
+            "I'm sorry, I didn't understand. Can you say that again?",
+            "Sorry to break it to you, but it is true.",
+            "You can't do that.",
         ],
     ),
 }
@@ -326,3 +332,8 @@ def test_harmful_looking_prompts_are_mostly_unsafe_ones_on_xstest() -> None:
     }
     assert share["safe"] < 0.15
     assert share["unsafe"] > 0.6
+
+
+def test_the_documentation_lists_every_rule_by_its_id() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [one.id for one in RULES if f"`{one.id}`" not in text] == []

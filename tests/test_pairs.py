@@ -547,3 +547,8 @@ def test_hh_rlhf_is_read_whole_but_for_nine_rows() -> None:
 def test_alpaca_eval_is_read_whole_with_600_witnesses() -> None:
     pairs = load_pairs(DATA / "alpaca-eval" / "pairs.jsonl.gz")
     assert (len(pairs), len(pairs.refused), len({p.group for p in pairs.rows})) == (8000, 0, 600)
+
+
+def test_the_documentation_explains_every_reason() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [reason for reason, why in REASONS.items() if f"| `{reason}` | {why} |" not in text] == []
