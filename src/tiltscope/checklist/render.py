@@ -217,7 +217,9 @@ def _domains(p: Mapping[str, Any], width: int) -> list[str]:
     for domain in shown:
         entries = [one for one in p["checklist"] if one["domain"] == domain]
         clear = [one for one in entries if _is_clear(one)]
-        lines.append(f"  {_fit(visible(domain), width - 40)}: {_plural(sizes[domain], 'pair')}, {len(clear)} traits")
+        lines.append(
+            f"  {_fit(visible(domain), width - 40)}: {_plural(sizes[domain], 'pair')}, {_plural(len(clear), 'trait')}"
+        )
         lines += _table(clear, width)[1:]
     return lines
 
