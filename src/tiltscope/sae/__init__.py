@@ -1,0 +1,27 @@
+"""Sparse autoencoders over a model's residual stream: loaded, trained, and read through.
+
+In:  a language model, pairs, residuals. Out: `Sae`, `LmSaeScope`, `Features`.
+Refuses: an autoencoder made for another model, layer or template; pickled weights.
+"""
+
+from __future__ import annotations
+
+from tiltscope.sae.autoencoder import FORMAT, NORM_CUT, Sae, load_sae, save_sae
+from tiltscope.sae.reading import ReadSettings, estimate, read_with_sae
+from tiltscope.sae.scope import LmSaeScope
+from tiltscope.sae.training import SaeTraining, TokenPool, train_sae
+
+__all__ = [
+    "FORMAT",
+    "NORM_CUT",
+    "LmSaeScope",
+    "ReadSettings",
+    "Sae",
+    "SaeTraining",
+    "TokenPool",
+    "estimate",
+    "load_sae",
+    "read_with_sae",
+    "save_sae",
+    "train_sae",
+]
