@@ -18,7 +18,7 @@ from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
 from tiltscope.stats.score import cautious_p, flip_scores, tau_score_flips, wild_scores
 
-__all__ = ["adjusted_null", "calibrate", "sharp_null"]
+__all__ = ["adjusted_null", "calibrate", "sample_cells", "sharp_null", "summary"]
 
 View = tuple[str, Measures, tuple[KindOfPair, ...]]
 _Cell = tuple[Measures, int, KindOfPair | None]
@@ -37,14 +37,14 @@ def calibrate(views: Sequence[View], bench: Bench) -> list[dict[str, Any]]:
             ("sharp", sharp_null, bench.settings.n_null_cells if name == "global" else bench.settings.n_flip_cells),
             ("adjusted", adjusted_null, bench.settings.n_null_cells),
         ):
-            cells = _sample(mine, bench, limit)
+            cells = sample_cells(mine, bench, limit)
             if cells:
-                entries.append({"null": null, "view": name, **_summary(run(cells, bench), bench)})
+                entries.append({"null": null, "view": name, **summary(run(cells, bench), bench)})
     return entries
 
 
-def _sample(views: Sequence[View], bench: Bench, limit: int) -> list[_Cell]:
-    """A seeded sample of cells with enough witnesses on the confirm half."""
+def sample_cells(views: Sequence[View], bench: Bench, limit: int) -> list[_Cell]:
+    """Return a seeded sample of at most `limit` cells with enough witnesses on the confirm half."""
     sizes = [len(measures.concepts) * max(len(regions), 1) for _, measures, regions in views]
     order = np.random.default_rng(bench.settings.seed).permutation(sum(sizes))
     cells: list[_Cell] = []
@@ -122,8 +122,8 @@ def _direction(cell: _Cell, bench: Bench) -> int:
     return 1 if sum(name.encode()) % 2 else -1
 
 
-def _summary(p: np.ndarray, bench: Bench) -> dict[str, Any]:
-    """p is (n_cells, n_draws); cells whose statistic is undefined in a draw are counted apart."""
+def summary(p: np.ndarray, bench: Bench) -> dict[str, Any]:
+    """Summarise p (n_cells, n_draws); cells whose statistic is undefined in a draw are counted apart."""
     defined = np.isfinite(p)
     rejected = np.array([_any_rejection(draw, bench.settings.q) for draw in p.T])
     share = float(rejected.mean())

@@ -34,7 +34,7 @@ from tiltscope.regions import (
 )
 from tiltscope.screening import Measures, disparity, screen_regions, shift_disparity
 
-__all__ = ["Contrast", "ContrastSettings", "contrast", "write_contrast"]
+__all__ = ["Contrast", "ContrastSettings", "View", "contrast", "label_free_views", "write_contrast"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,7 +53,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """One way of looking: its name, what is measured, and where (no regions: everywhere)."""
 
     name: str
@@ -62,6 +62,7 @@ class _View:
 
     @property
     def n_cells(self) -> int:
+        """How many concept x place cells the view has."""
         return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global"))
 
 
@@ -78,7 +79,8 @@ def contrast(
     say = progress or (lambda stage, done, total: None)
     bench = set_up(pairs, features, settings)
     say("contrast: clusters and regions", 0, 4)
-    views, prompts = _views(features, bench)
+    views = label_free_views(features, bench)
+    prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     say("contrast: explore half", 1, 4)
     found = [cell for view in views for cell in _explore(view, bench)]
     say("contrast: confirm half", 2, 4)
@@ -97,8 +99,11 @@ def contrast(
     )
 
 
-def _views(features: Features, bench: Bench) -> tuple[list[_View], tuple[Concept, ...]]:
-    """Everything that must never see a label is made here, from sums, absolute differences and prompts."""
+def label_free_views(features: Features, bench: Bench) -> list[View]:
+    """Return the three views (the prompt view twice: concepts and response-shift clusters).
+
+    Everything that must never see a label is made here, from sums, absolute differences and prompts.
+    """
     settings = bench.settings
     both = fires(features.chosen.freq) + fires(features.rejected.freq)
     clusters = cluster_latents(_stack(features), seed=settings.seed)
@@ -109,13 +114,12 @@ def _views(features: Features, bench: Bench) -> tuple[list[_View], tuple[Concept
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     kinds = activity_regions(features.chosen.freq + features.rejected.freq, clusters, seed=settings.seed)
     asked = prompt_regions(features.prompt.freq, prompts, shares=SHARES)
-    views = [
-        _View("global", everything, ()),
-        _View("region", everything, _displayed(kinds, settings)),
-        _View("prompt", everything, _displayed(asked, settings)),
-        _View("prompt", shift_disparity(features, shifts), _displayed(asked, settings)),
+    return [
+        View("global", everything, ()),
+        View("region", everything, _displayed(kinds, settings)),
+        View("prompt", everything, _displayed(asked, settings)),
+        View("prompt", shift_disparity(features, shifts), _displayed(asked, settings)),
     ]
-    return views, prompts
 
 
 def _stack(features: Features) -> Any:
@@ -146,13 +150,13 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
     return tuple(region for region in regions if region.inside.sum() >= settings.min_pairs)
 
 
-def _explore(view: _View, bench: Bench) -> list[Found]:
+def _explore(view: View, bench: Bench) -> list[Found]:
     if not view.measures.concepts or (view.name != "global" and not view.regions):
         return []
     return _explore_global(view, bench) if view.name == "global" else _explore_regions(view, bench)
 
 
-def _explore_global(view: _View, bench: Bench) -> list[Found]:
+def _explore_global(view: View, bench: Bench) -> list[Found]:
     """All cells of the global view: candidates, clusters that are none, and cells with too few witnesses."""
     effect, p = np.empty(len(view.measures.concepts)), np.empty(len(view.measures.concepts))
     halves = np.empty((2, len(effect)))
@@ -186,7 +190,7 @@ def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:
     return np.nan_to_num(q, nan=1.0) <= bench.settings.explore_q
 
 
-def _explore_regions(view: _View, bench: Bench) -> list[Found]:
+def _explore_regions(view: View, bench: Bench) -> list[Found]:
     """Candidate cells of a region view; of nested prompt regions only the size that explore likes best."""
     from scipy.special import ndtr
 
@@ -233,7 +237,7 @@ def _halves(measures: Measures, column: int, region: KindOfPair, bench: Bench) -
 
 
 def _record(
-    bench: Bench, views: Sequence[_View], found: Sequence[Found], tested: Sequence[Tested], nulls: list[dict[str, Any]]
+    bench: Bench, views: Sequence[View], found: Sequence[Found], tested: Sequence[Tested], nulls: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What was tested, on what, and how the nulls came out: contrast.json."""
     counts: dict[str, dict[str, int]] = {}
