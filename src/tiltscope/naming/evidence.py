@@ -22,7 +22,7 @@ __all__ = ["KINDS", "Evidence", "Places", "gather"]
 KINDS = ("top", "highest", "random", "held")
 """top: drawn from the top half of the firing mass; highest: the strongest; random: any firing; held: any, held out."""
 
-_N = {"top": 240, "highest": 40, "random": 60, "held": 24}
+_N = {"top": 240, "highest": 40, "random": 40, "held": 24}
 _MATCHED = {"top": 2, "highest": 0, "random": 0, "held": 1}
 _BINS = 160
 _WHERE = ("on", "before", "after")
@@ -283,7 +283,7 @@ def _look_closer(
     found: dict[str, list[Places]] = {kind: [] for kind in picked}
     marks: dict[tuple[int, int], list[tuple[int, int, float]]] = {}
     show = set[tuple[int, int]]()
-    for places in (picked[kind] for kind in ("highest", "random", "held") if kind in picked):
+    for places in (picked[kind] for kind in ("highest", "random") if kind in picked):
         show.update(zip(places.concept.tolist(), places.span.tolist(), strict=True))
     for shard in _shards(features, spans, concepts, wanted):
         bounds = _bounds(shard.span, len(spans))

@@ -16,6 +16,7 @@ __all__ = ["STOP_WORDS", "Window", "merged", "ngrams_at", "quoted", "window", "w
 
 _PIECE = re.compile(r"\n+|[\w]+(?:['’][\w]+)*|[^\w\s]+")
 _CONTEXT = 60
+_REACH = 50
 _STOP = (
     "a about above after again all also am an and any are as at be because been before being below between both but "
     "by can could did do does doing don't down during each few for from further get give had has have having he her "
@@ -29,6 +30,8 @@ STOP_WORDS = frozenset(_STOP.split())
 
 def visible(text: str) -> str:
     """Return text in which control characters, lone surrogates and odd spaces are named instead of shown."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else f"<{_character_name(c)}>" for c in text)
 
 
@@ -81,8 +84,8 @@ _BLANKS = frozenset(("blank line", "line break", "tab", "space", "run of spaces"
 
 def ngrams_at(text: str, start: int, end: int, *, most: int = 4) -> set[str]:
     """Return the runs of 2 to `most` words (lower case, within one line) that cover the token at [start, end)."""
-    low = max(0, start - 80)
-    pieces = [(m.start() + low, m.end() + low, m.group()) for m in _PIECE.finditer(text[low : end + 80])]
+    low = max(0, start - _REACH)
+    pieces = [(m.start(), m.end(), m.group()) for m in _PIECE.finditer(text, low, end + _REACH)]
     hit = [i for i, (s, e, _) in enumerate(pieces) if s < end and e > start]
     if not hit:
         return set()
