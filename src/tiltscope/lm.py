@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,32 +157,31 @@ class Renderer:
         """Split the rendered text into template and contents; also return how many pieces are the prompt's."""
         contents = [turn.content for turn in turns] + [response]
         marks = _marks(contents)
-        literals, n_head = self._literals(turns, marks)
+        literals, head = self._literals(turns, marks)
         for shown in (contents, [content.strip() for content in contents]):
             text = "".join(a + b for a, b in zip(literals, [*shown, ""], strict=True))
             if text == self._text(turns, response):
                 break
         else:
             raise Unreadable("template rewrites the text", "the template applied to these turns changes their contents")
-        pieces = _interleave(literals, n_head, contents, shown)
+        pieces = _interleave(literals, head, contents, shown)
         n_prompt = 2 * len(turns) + 1
-        expected = "".join(piece.text for piece in pieces[:n_prompt])
-        if expected != self._text(turns, None):
+        if "".join(piece.text for piece in pieces[:n_prompt]) != self._text(turns, None):
             raise Unreadable("template rewrites the text", "the prompt alone renders differently from the whole")
         return pieces, n_prompt
 
-    def _literals(self, turns: list[Turn], marks: list[str]) -> tuple[list[str], int]:
-        """Return the template's own text around the contents, and the length of the part before the response."""
+    def _literals(self, turns: list[Turn], marks: list[str]) -> tuple[list[str], str]:
+        """Return the template's own text around the contents, and what of it stands last in the prompt alone."""
         marked = [Turn(turn.role, mark) for turn, mark in zip(turns, marks, strict=False)]
         whole = self._text(marked, marks[-1])
-        parts = re.split("|".join(re.escape(mark) for mark in marks), whole)
-        order = re.findall("|".join(re.escape(mark) for mark in marks), whole)
-        if order != marks:
+        pattern = "|".join(re.escape(mark) for mark in marks)
+        if re.findall(pattern, whole) != marks:
             raise Unreadable("template refuses these turns", "it leaves out, repeats or reorders a turn")
-        head = self._text(marked, None)
-        if head != whole[: whole.index(marks[-1])]:
+        prompt = self._text(marked, None)
+        head = re.split(pattern, prompt)[-1]
+        if not whole[: whole.index(marks[-1])].startswith(prompt):
             raise Unreadable("template rewrites the text", "the prompt alone renders differently from the whole")
-        return parts, len(parts[-2])
+        return re.split(pattern, whole), head
 
     def _text(self, turns: Sequence[Turn], response: str | None) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
@@ -200,7 +200,10 @@ class Renderer:
         return str(text)
 
     def _tokenise(self, pieces: Sequence[_Piece]) -> tuple[list[int], TokenSpan]:
-        """Return the ids of these pieces joined, and which of them lie inside a content."""
+        """Return the ids of these pieces joined, and which of them lie inside a content.
+
+        A first word that the tokenizer joins with the template's space before it (" hello") lies inside as well.
+        """
         if any(special in piece.text for piece in pieces if piece.base >= 0 for special in self._special_texts):
             ids, offsets = self._encode_guarded(pieces)
         else:
@@ -208,12 +211,14 @@ class Renderer:
         starts, ends = offsets[:, 0], offsets[:, 1]
         readable = (ends > starts) & ~np.isin(ids, list(self._special_ids))
         found: list[TokenSpan] = []
-        at = 0
+        at, after_space = 0, 0
         for piece in pieces:
             end = at + len(piece.text)
             if piece.base >= 0:
-                inside = np.flatnonzero(readable & (starts >= at) & (ends <= end))
-                found.append(TokenSpan(inside, starts[inside] - at + piece.base, ends[inside] - at + piece.base))
+                inside = np.flatnonzero(readable & (starts >= at - after_space) & (ends > at) & (ends <= end))
+                own_starts = np.maximum(starts[inside], at) - at
+                found.append(TokenSpan(inside, own_starts + piece.base, ends[inside] - at + piece.base))
+            after_space = int(piece.base < 0 and piece.text.endswith(" "))
             at = end
         return ids, _join_spans(found)
 
@@ -251,16 +256,22 @@ class Renderer:
         return ids, np.concatenate(offsets)
 
 
-def _interleave(literals: list[str], n_head: int, contents: list[str], shown: Sequence[str]) -> list[_Piece]:
-    """Put template and contents in order; `base` counts characters of a span's text, trimmed ones included."""
+def _interleave(literals: list[str], head: str, contents: list[str], shown: Sequence[str]) -> list[_Piece]:
+    """Put template and contents in order; `base` counts characters of a span's text, trimmed ones included.
+
+    `head` is the template text that ends the prompt; what else stands before the response belongs to its side.
+    """
     pieces: list[_Piece] = []
     base = 0
-    for number, (content, visible) in enumerate(zip(contents, shown, strict=True)):
-        is_response = number == len(contents) - 1
-        lead = len(content) - len(content.lstrip()) if visible != content else 0
-        pieces += [_Piece(literals[number], -1), _Piece(visible, (0 if is_response else base) + lead)]
+    for literal, content, visible in zip(literals[:-2], contents[:-1], shown[:-1], strict=True):
+        pieces += [_Piece(literal, -1), _Piece(visible, base + _trimmed(content, visible))]
         base += len(content) + len("\n\n")
-    return [*pieces, _Piece(literals[-1], -1)]
+    pieces += [_Piece(head, -1), _Piece(literals[-2][len(head) :], -1)]
+    return [*pieces, _Piece(shown[-1], _trimmed(contents[-1], shown[-1])), _Piece(literals[-1], -1)]
+
+
+def _trimmed(content: str, visible: str) -> int:
+    return len(content) - len(content.lstrip()) if visible != content else 0
 
 
 def _join_spans(spans: Sequence[TokenSpan]) -> TokenSpan:
@@ -534,7 +545,9 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity(40)  # errors
     logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
     try:
-        yield
+        # The GGUF reader draws a bar that no setting turns off.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
