@@ -56,7 +56,8 @@ ARROWS: dict[str, set[str]] = {
         *("pairs", "plan", "planting", "report", "sae", "trace"),
     },
     "cli": {
-        *("cells", "checklist", "difference", "errors", "hypotheses", "naming", "report", "sae", "study", "trace"),
+        *("cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs", "report", "sae", "study"),
+        "trace",
     },
 }
 TORCH_ROOMS = {"lm", "sae"}
