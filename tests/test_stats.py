@@ -292,6 +292,19 @@ def test_what_cannot_be_estimated_is_nan_and_never_significant():
     assert np.isnan(tau_flips(np.zeros(5), clusters, rademacher(3, 4, 0))).all()
 
 
+@pytest.mark.parametrize("only", [0, 1, 7])
+def test_a_coefficient_that_only_one_group_tells_is_nan_however_it_is_tested(only):
+    rng = np.random.default_rng(32)
+    groups = unequal_groups(rng, 12)  # group 0 is a single row, group 1 the largest
+    clusters, y, signs = Clusters.of(groups), grouped_noise(rng, groups), rademacher(12, 6, 0)
+    column = (rng.random(len(groups)) * (groups == only))[:, None]
+    alone = RegressionCR2(column, clusters, 0)
+    assert np.isnan(alone.fit(y).p_two)
+    assert np.isnan(alone.df)
+    assert np.isnan(alone.wild(y, signs)).all()
+    assert np.isnan(flip_regression(y, np.zeros((len(y), 0)), column, 0, clusters, signs).p_two).all()
+
+
 def test_a_response_without_spread_is_infinitely_far_from_zero_not_rounding_noise():
     groups = unequal_groups(np.random.default_rng(31), 20)
     constant = np.full(len(groups), 0.1)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tiltscope.stats.estimates import Estimates, ratio, studentise, without_rounding
 from tiltscope.stats.groups import Clusters, FloatArray, IntArray
-from tiltscope.stats.regression import ALIASED, inverse_root, orthonormal_basis, rooted, satterthwaite
+from tiltscope.stats.regression import ALIASED, ONE_GROUP, inverse_root, orthonormal_basis, rooted, satterthwaite
 
 _CHUNK = 1 << 17  # rows x draws worked on at a time, so that they fit a processor's cache; no result depends on it
 _SERIES_UP_TO = 0.5  # bound on a group's leverage up to which the series is used
@@ -30,7 +30,7 @@ def flip_regression(
     whether the concept is at stake; `tested` is a column of `unsigned`; `signs` is (n_groups, n_draws) of -1 and +1.
     A draw equals the regression of y on [signed, w·unsigned], because a common sign of a group's rows changes nothing.
     Results have shape (n_draws,); the degrees of freedom differ from draw to draw. nan where a draw's design cannot
-    tell the tested column from the others.
+    tell the tested column from the others, or only by one group.
 
     Raises: ValueError where rows, groups and draws do not fit together.
     """
@@ -160,7 +160,7 @@ def _flip_estimates(
     df: FloatArray,
 ) -> Estimates:
     """Scale back from the tested column's unit length, and studentise."""
-    size, length = np.sqrt((design.y**2).mean()), flipped.length
+    size, length = np.sqrt((design.y**2).mean()), np.where(spread < ONE_GROUP, np.nan, flipped.length)
     effect = without_rounding(design.y @ flipped.columns[-1], size * np.sqrt(len(design.y))) / length
     se = without_rounding(np.sqrt((scores**2).sum(axis=0)), size * spread) / length
     left = np.maximum(len(design.y) - flipped.rank, 1)

@@ -11,6 +11,7 @@ from tiltscope.stats.estimates import Estimates, ratio, studentise, without_roun
 from tiltscope.stats.groups import Clusters, FloatArray
 
 ALIASED = 1e-7  # a column whose part outside the earlier columns is below this share of it counts as aliased (R: lm)
+ONE_GROUP = 1e-6  # a direction of which this share is left without groups of leverage 1 rests on one group alone
 _SINGULAR = 1e-11  # eigenvalues of I - H below this are zero, and their inverse root is zero too (clubSandwich: 1e-12)
 
 
@@ -76,7 +77,8 @@ class RegressionCR2:
     """One design, prepared to test one coefficient against any number of responses.
 
     `x` is (n, p), `tested` the column whose coefficient is wanted; add an intercept column yourself if you want one.
-    Columns that others span are dropped; if the tested one is spanned, every result is nan.
+    Columns that others span are dropped; if the tested one is, or rests on one group alone, all results are nan.
+    With few groups that tell it, CR2 is too small all the same: count them, and say nothing below 20.
     Assumes independent groups; errors within a group may depend on each other in any way.
 
     Source: Bell and McCaffrey (2002); Pustejovsky and Tipton (2018), with the identity as working model.
@@ -108,6 +110,8 @@ class RegressionCR2:
         own = self.clusters.sum_sorted(self._adjusted**2)
         self.df = float(satterthwaite(own, self._cross))
         self._spread = float(np.sqrt(own.sum()))
+        if self._spread * self._scale < ONE_GROUP:  # a single group tells it: there is no spread between groups
+            self.estimable, self.df = False, np.nan
 
     def fit(self, y: npt.ArrayLike) -> Estimates:
         """Estimate the tested coefficient for y, (n,) or (n, m)."""
