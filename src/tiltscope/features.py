@@ -47,6 +47,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as a long reading goes on."""
 
 _LAYOUT = 1
+_FACTS = "tiltscope"
 _LARGEST_HALF = 65504.0
 _SMALLEST_HALF = np.float16(2.0**-14)
 
@@ -241,13 +242,13 @@ def load_features(folder: Path, *, pairs: Pairs | None = None, scope_fingerprint
     inputs = {"pairs": pairs.fingerprint} if pairs else {}
     inputs |= {"scope": scope_fingerprint} if scope_fingerprint else {}
     check_fresh(manifest, inputs, where=folder, verb="read")
-    arrays, metadata = _open(folder / "aggregates.safetensors")
-    if metadata.get("fingerprint") != manifest["fingerprint"]:
+    arrays, facts = _open(folder / "aggregates.safetensors")
+    if facts.get("fingerprint") != manifest["fingerprint"]:
         raise ProductError("these features are half written", where=str(folder), hint="rerun: tiltscope read")
     settings = manifest["settings"]
     spans = {side: _span_features(arrays, side, int(settings["n_latents"])) for side in SIDES}
     return Features(
-        pair_ids=tuple(json.loads(metadata["pair_ids"])),
+        pair_ids=tuple(facts["pair_ids"]),
         **spans,
         n_latents=int(settings["n_latents"]),
         scope_fingerprint=manifest["inputs"]["scope"],
@@ -267,30 +268,27 @@ def _shard_path(folder: Path, number: int) -> Path:
     return folder / "shards" / f"{number:05d}.safetensors"
 
 
-def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+            facts = json.loads((stream.metadata() or {}).get(_FACTS, "{}"))
+            return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ProductError(
             f"{path.name} is missing or damaged", where=str(path), found=str(error), hint="rerun: tiltscope read"
         ) from error
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _is_written(path: Path, key: str) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as stream:
-            return stream.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
-
-
-def _is_written(path: Path, key: str) -> bool:
-    return path.is_file() and _metadata(path).get("key") == key
+            return bool(json.loads((stream.metadata() or {}).get(_FACTS, "{}")).get("key") == key)
+    except (OSError, SafetensorError, json.JSONDecodeError):
+        return False
 
 
 def _shard_bytes(rows: Sequence[Pair], scope: Scope, key: str) -> bytes:
@@ -310,14 +308,15 @@ def _shard_bytes(rows: Sequence[Pair], scope: Scope, key: str) -> bytes:
     for side, read in (("chosen", [chosen for _, chosen, _ in kept]), ("rejected", [lost for *_, lost in kept])):
         arrays[f"{side}.n_cut"] = np.array([codes.n_cut for codes in read], np.int32)
         arrays[f"{side}.n_dropped"] = np.array([codes.n_dropped for codes in read], np.int32)
-    metadata = {"key": key, "pair_ids": json.dumps([row.id for row, *_ in kept]), "refused": json.dumps(refused)}
-    return _safetensors(arrays, metadata)
+    return _safetensors(arrays, {"key": key, "pair_ids": [row.id for row, *_ in kept], "refused": refused})
 
 
-def _safetensors(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+def _safetensors(arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> bytes:
+    """Return a file's content; the facts are one metadata entry, since the order of several is not fixed."""
     from safetensors.numpy import save
 
-    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata))
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return bytes(save(plain, {_FACTS: json.dumps(facts, sort_keys=True)}))
 
 
 def _side_arrays(side: str, spans: Sequence[SpanCodes], n_latents: int) -> dict[str, np.ndarray]:
@@ -410,10 +409,10 @@ def _aggregate(pairs: Pairs, scope: Scope, folder: Path, n_shards: int) -> None:
     refused: list[dict[str, Any]] = []
     token_ids: set[int] = set()
     for number in range(n_shards):
-        arrays, metadata = _open(_shard_path(folder, number))
-        ids = json.loads(metadata["pair_ids"])
-        pair_ids, sizes = pair_ids + ids, [*sizes, len(ids)]
-        refused += json.loads(metadata["refused"])
+        arrays, facts = _open(_shard_path(folder, number))
+        pair_ids += facts["pair_ids"]
+        sizes.append(len(facts["pair_ids"]))
+        refused += facts["refused"]
         for side in SIDES:
             _add_side(parts, arrays, side, scope.n_latents)
             token_ids.update(np.unique(arrays[f"{side}.token_ids"]).tolist())
@@ -425,8 +424,8 @@ def _aggregate(pairs: Pairs, scope: Scope, folder: Path, n_shards: int) -> None:
     settings |= {"shard_sizes": sizes, "refused": refused}
     inputs = {"pairs": pairs.fingerprint, "scope": scope.fingerprint}
     key = write_product_manifest(folder / "manifest.json", product="features", settings=settings, inputs=inputs)
-    metadata = {"fingerprint": key, "pair_ids": json.dumps(pair_ids)}
-    write_bytes(folder / "aggregates.safetensors", _safetensors(_aggregate_arrays(parts), metadata))
+    facts = {"fingerprint": key, "pair_ids": pair_ids}
+    write_bytes(folder / "aggregates.safetensors", _safetensors(_aggregate_arrays(parts), facts))
 
 
 _PARTS = ("freq", "max", "n_tokens", "n_cut", "n_dropped")
