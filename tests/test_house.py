@@ -46,14 +46,15 @@ ARROWS: dict[str, set[str]] = {
         *("artifact", "calibration", "cells", "concepts", "confirmation", "errors", "features", "hypotheses", "pairs"),
         *("regions", "screening", "stats"),
     },
+    "families": set(),
     "naming": {"artifact", "behaviours", "concepts", "errors", "features", "hypotheses", "pairs", "stats"},
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "stats"},
     "plan": {"artifact", "concepts", "errors", "hypotheses"},
     "report": {"artifact", "errors"},
     "study": {
-        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses", "naming"),
-        *("pairs", "plan", "planting", "report", "sae", "trace"),
+        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "families", "features", "hypotheses"),
+        *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
     "cli": {
         *("cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs", "report", "sae", "study"),

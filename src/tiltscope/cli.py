@@ -472,10 +472,14 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         if stage not in bars:
             for bar in bars.values():
                 bar.close()
-            bars[stage] = tqdm(total=total, desc=stage, file=sys.stderr, ncols=80, leave=True, mininterval=0.5)
+            bars[stage] = tqdm(total=total, desc=stage, file=sys.stderr, ncols=80, mininterval=0.5)
         bar = bars[stage]
+        if bar.disable:  # closed: this stage was done already
+            return
         bar.total = total
         bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
 
     try:
         yield advance

@@ -129,8 +129,8 @@ def _stack(features: Features) -> Any:
 
 
 def _enough(bench: Bench) -> int:
-    """Witnesses a single latent needs: enough for both halves to have `min_groups`, with a margin."""
-    return 3 * bench.settings.min_groups
+    """Witnesses a single latent needs to be a concept: enough for both halves to have `min_groups`."""
+    return 2 * bench.settings.min_groups
 
 
 def _groups_at_stake(both: Any, bench: Bench) -> np.ndarray:

@@ -178,7 +178,8 @@ def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _fill_names(study: Path, names: Mapping[str, Any]) -> None:
-    """Put the names into hypotheses.json; the statistics stay as they are."""
+    """Put the names into hypotheses.json and join families of one name; the statistics stay as they are."""
+    from tiltscope.families import join_families
     from tiltscope.hypotheses import read_hypotheses
 
     product = read_json(study / "concepts.json", verb=f"contrast {study}")
@@ -190,7 +191,8 @@ def _fill_names(study: Path, names: Mapping[str, Any]) -> None:
             named = names.get(made_from[hypothesis["region"]["id"]])
             if named:
                 hypothesis["region"] |= {"name": named["name"], "top_tokens": _tokens(named)}
-    write_json(study / "hypotheses.json", hypotheses)
+    rules = {name: one["library"]["rule"] for name, one in names.items() if one.get("named_by") == "library"}
+    write_json(study / "hypotheses.json", join_families(hypotheses, rules, made_from))
 
 
 def _fill(concept: dict[str, Any], named: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,207 @@
+"""The command line end to end, on a tiny random model: products, exit codes, messages, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tiltscope.planting import generate_pairs
+from tiny import tiny_model_folder
+
+COMMAND = [sys.executable, "-W", "error", "-c", "from tiltscope.cli import run; run()"]
+PRODUCTS = [
+    "study.json",
+    "pairs.parquet",
+    "pairs.manifest.json",
+    "check.json",
+    "scope/sae.safetensors",
+    "scope/scope.json",
+    "features/manifest.json",
+    "hypotheses.json",
+    "hypotheses.parquet",
+    "concepts.json",
+    "contrast.json",
+    "names.json",
+    "report.html",
+    "report.md",
+    "report.json",
+    "plan.yaml",
+]
+
+
+def tiltscope(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own and check its exit code."""
+    done = subprocess.run([*COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model and 160 planted pairs."""
+    folder = tmp_path_factory.mktemp("walk")
+    tiny_model_folder(folder / "model")
+    rows, _ = generate_pairs(160, seed=1)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+AUDIT = ("audit", "pairs.jsonl", "--model", "model", "--draws", 20)
+
+
+@pytest.fixture(scope="module")
+def study(place: Path) -> Path:
+    tiltscope(*AUDIT, "--out", "study", cwd=place)
+    return place / "study"
+
+
+def test_an_audit_leaves_every_product(study: Path) -> None:
+    assert [name for name in PRODUCTS if not (study / name).exists()] == []
+
+
+def test_hypotheses_have_every_documented_field(study: Path) -> None:
+    hypotheses: list[dict[str, Any]] = json.loads((study / "hypotheses.json").read_text())
+    wanted = [
+        "id",
+        "view",
+        "concept",
+        "region",
+        "direction",
+        "estimand",
+        "effect",
+        "ci_low",
+        "ci_high",
+        "d",
+        "z",
+        "p",
+        "q",
+        "delta_displayed",
+        "equal_length",
+        "at_stake",
+        "chosen_share",
+        "n_pairs",
+        "n_groups",
+        "half_a",
+        "half_b",
+        "confirmed",
+        "baselines",
+        "pair_ids",
+    ]
+    assert hypotheses
+    for hypothesis in hypotheses:
+        assert not set(wanted) - set(hypothesis)
+        assert not {"id", "name", "named_by", "name_score", "latents", "top_tokens"} - set(hypothesis["concept"])
+        assert {"length", "markdown", "bag_of_words"} <= set(hypothesis["baselines"])
+
+
+def test_a_finished_audit_is_not_done_again_and_keeps_the_persons_plan(place: Path, study: Path) -> None:
+    before = (study / "hypotheses.json").read_bytes()
+    features = (study / "features" / "manifest.json").stat().st_mtime_ns
+    (study / "plan.yaml").write_text((study / "plan.yaml").read_text() + "# mine\n")
+    tiltscope(*AUDIT, "--out", "study", cwd=place)
+    assert (study / "hypotheses.json").read_bytes() == before
+    assert (study / "features" / "manifest.json").stat().st_mtime_ns == features
+    assert (study / "plan.yaml").read_text().endswith("# mine\n")
+
+
+def test_an_audit_killed_twice_gives_the_same_bytes(place: Path, study: Path) -> None:
+    for seconds in (6.0, 9.0):
+        running = subprocess.Popen(
+            [*COMMAND, *map(str, AUDIT), "--out", "killed"],
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    tiltscope(*AUDIT, "--out", "killed", cwd=place)
+    for product in ("hypotheses.json", "concepts.json", "names.json"):
+        assert (place / "killed" / product).read_bytes() == (study / product).read_bytes(), product
+
+
+def test_the_plan_draft_decides_nothing(study: Path) -> None:
+    plan = yaml.safe_load((study / "plan.yaml").read_text())
+    assert all(entry["action"] == "undecided" for entry in plan["decisions"])
+
+
+def test_each_verb_prints_text_and_json(place: Path, study: Path) -> None:
+    first = json.loads((study / "hypotheses.json").read_text())[0]["id"]
+    for words in (("show", "study"), ("check", "pairs.jsonl"), ("trace", first), ("diff", "study", "study")):
+        text = tiltscope(*words, cwd=place).stdout
+        assert text.strip()
+        assert max(map(len, text.splitlines())) <= 100
+        json.loads(tiltscope(*words, "--json", cwd=place).stdout)
+
+
+def test_an_unknown_hypothesis_names_the_nearest(place: Path, study: Path) -> None:
+    assert "nearest" in tiltscope("trace", "g-nothing", cwd=place, code=2).stderr
+
+
+def test_a_study_holds_one_dataset(place: Path, study: Path) -> None:
+    refused = tiltscope(
+        "audit", "pairs.jsonl", "--model", "model", "--sample", 100, "--out", "study", cwd=place, code=2
+    )
+    assert "another" in refused.stderr
+    assert "--out" in refused.stderr
+
+
+def test_a_missing_file_is_bad_input_not_a_traceback(place: Path) -> None:
+    refused = tiltscope("audit", "nowhere.jsonl", cwd=place, code=2)
+    assert "Traceback" not in refused.stderr
+    assert "nowhere.jsonl" in refused.stderr
+
+
+def test_a_study_that_is_not_there_names_the_verb_that_makes_it(place: Path) -> None:
+    assert "tiltscope audit" in tiltscope("contrast", "no-study", cwd=place, code=2).stderr
+
+
+def test_too_few_prompts_are_inconclusive(place: Path) -> None:
+    rows, _ = generate_pairs(160, seed=1)
+    (place / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:12]))
+    done = tiltscope("audit", "few.jsonl", "--model", "model", "--out", "few", cwd=place, code=5)
+    assert "too few" in done.stderr
+
+
+def test_an_unsupported_model_says_what_is_supported(place: Path) -> None:
+    other = place / "other"
+    other.mkdir(exist_ok=True)
+    (other / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}))
+    refused = tiltscope("read", "pairs.jsonl", "--model", "other", "--out", "s2", cwd=place, code=2)
+    assert "llama" in refused.stderr
+    assert "qwen2" in refused.stderr
+
+
+def test_a_map_that_is_no_pair_of_names_is_usage(place: Path) -> None:
+    assert "--map" in tiltscope("check", "pairs.jsonl", "--map", "chosen", cwd=place, code=2).stderr
+
+
+def test_an_interrupt_exits_130(place: Path) -> None:
+    running = subprocess.Popen(
+        [*COMMAND, *map(str, AUDIT), "--out", "interrupted"],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+        text=True,
+    )
+    time.sleep(6)
+    running.send_signal(signal.SIGINT)
+    _, message = running.communicate(timeout=60)
+    assert running.returncode == 130, message
+    assert "goes on where" in message
+
+
+def test_estimate_says_how_long_and_writes_nothing(place: Path) -> None:
+    text = tiltscope(*AUDIT, "--out", "unwritten", "--estimate", cwd=place).stdout
+    assert "min" in text
+    assert not (place / "unwritten").exists()
