@@ -20,7 +20,7 @@ from tiltscope.naming.ask import Asked, ask_for_names
 from tiltscope.naming.endpoint import EndpointNamer
 from tiltscope.naming.evidence import Evidence, gather
 from tiltscope.naming.library import MEASURES, Entry, Measured, measure_rules, nearest_entries
-from tiltscope.naming.lifts import ngram_lifts, prompt_words, token_lifts
+from tiltscope.naming.lifts import ngram_lifts, prompt_words, token_lifts, worth_showing
 from tiltscope.naming.record import (
     ExampleSpan,
     LibraryEntry,
@@ -179,9 +179,12 @@ def _naming(
     spans: Spans, evidence: Evidence, measured: Measured, concept: int, found: tuple[Findings, Draft, Score]
 ) -> Naming:
     findings, draft, score = found
-    lifts = [*findings.words, *findings.lifts]
+    lifts = [*findings.words, *worth_showing(findings.lifts)]
+    name = draft.name
+    if draft.mixed and score.own is not None and score.own > (score.shuffled_95 or 0.0):
+        name = name.replace("unclear, such as", "words such as", 1)
     return Naming(
-        draft.name,
+        name,
         draft.named_by,
         score.own if draft.named_by != "nobody" else None,
         score.shuffled,

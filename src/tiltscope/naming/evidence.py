@@ -58,14 +58,15 @@ class Evidence:
 
     counts["on" | "before" | "after" | "matched" | "mass"] are (n_concepts, n_token_ids) CSR of explore texts; places
     per kind hold firing tokens and (fired False) matched ones; marks[(concept, span)] are all firing tokens (start,
-    end, strength 0 to 1) of a picked text; tokens_of_span (n_spans, n_token_ids) CSR counts; text_ends (n_spans,) says
-    where reading stopped.
+    end, strength 0 to 1) of a picked text; tokens_of_span (n_spans, n_token_ids) CSR counts, and
+    explore_tokens (n_token_ids,) their sum over explore texts; text_ends (n_spans,) says where reading stopped.
     """
 
     counts: dict[str, sparse.csr_array]
     places: dict[str, Places]
     marks: dict[tuple[int, int], list[tuple[int, int, float]]]
     tokens_of_span: sparse.csr_array
+    explore_tokens: np.ndarray
     text_ends: np.ndarray
 
 
@@ -102,7 +103,8 @@ def gather(
     say("names", 2, 4)
     places, marks = _look_closer(features, spans, concepts, levels, picked)
     say("names", 3, 4)
-    return Evidence(counts, places, marks, tokens_of_span, text_ends)
+    explore_tokens = np.asarray(tokens_of_span[spans.explore].sum(axis=0), np.float64).ravel()
+    return Evidence(counts, places, marks, tokens_of_span, explore_tokens, text_ends)
 
 
 def _shards(

@@ -12,17 +12,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiltscope.behaviours import RULES, Rule
+from tiltscope.behaviours import RULES, Rule, rule
 from tiltscope.naming.evidence import Evidence, Places
 from tiltscope.naming.spans import Spans
 
 __all__ = ["MEASURES", "Entry", "Measured", "measure_rules", "nearest_entries"]
 
 MEASURES = ("share of characters", "times per 1,000 characters", "present")
+_LISTS = Rule(
+    "list",
+    "bulleted or numbered list",
+    "share",
+    "style",
+    lambda text: iter(sorted({*rule("bulleted_list").marks(text), *rule("numbered_list").marks(text)})),
+)
+NAMING_RULES: tuple[Rule, ...] = (*RULES, _LISTS)
+"""The library and one rule of naming's own: many latents fire on the marks of both kinds of list."""
+
 _MOST = 4000
+_OWN_RULE_MALUS = 0.05
 _CANDIDATES = 4
 _PLACES = 40
-_NEAR = 3
+_NEAR = 1
 
 
 @dataclass(frozen=True)
@@ -48,15 +59,15 @@ class Entry:
     overlap: float
 
 
-def measure_rules(spans: Spans, evidence: Evidence, rules: Sequence[Rule] = RULES) -> Measured:
+def measure_rules(spans: Spans, evidence: Evidence, rules: Sequence[Rule] = NAMING_RULES) -> Measured:
     """Mark every rule on at most 4,000 distinct texts (the first in hash order)."""
     read = np.flatnonzero(evidence.text_ends > 0)[:_MOST]
     values = np.zeros((len(MEASURES), len(read), len(rules)))
     for row, place in enumerate(read.tolist()):
         end = int(evidence.text_ends[place])
         text = spans.texts[place][:end]
-        for column, rule in enumerate(rules):
-            marks = rule.marks(text)
+        for column, one in enumerate(rules):
+            marks = one.marks(text)
             if marks:
                 share = sum(stop - start for start, stop in marks) / end
                 values[:, row, column] = share, 1000 * len(marks) / end, 1.0
@@ -76,16 +87,17 @@ def nearest_entries(spans: Spans, evidence: Evidence, measured: Measured) -> lis
             r for r in np.argsort(-best[concept], kind="stable")[:_CANDIDATES].tolist() if best[concept, r] > 0.2
         ]
         scored = []
-        for rule in candidates:
-            overlap = _overlap(spans, evidence, concept, measured.rules[rule])
-            scored.append((float(best[concept, rule]) + 0.25 * overlap, -rule, overlap))
+        for place in candidates:
+            overlap = _overlap(spans, evidence, concept, measured.rules[place])
+            malus = _OWN_RULE_MALUS if measured.rules[place] is _LISTS else 0.0
+            scored.append((float(best[concept, place]) + 0.5 * overlap - malus, -place, overlap))
         if not scored or not (~half).any():
             entries.append(None)
             continue
-        _, rule, overlap = max(scored)
-        measure = int(chosen[:, concept, -rule].argmax())
-        r = float(held[measure, concept, -rule])
-        entries.append(Entry(-rule, measure, r, int((~half).sum()), overlap))
+        _, negative, overlap = max(scored)
+        measure = int(chosen[:, concept, -negative].argmax())
+        r = float(held[measure, concept, -negative])
+        entries.append(Entry(-negative, measure, r, int((~half).sum()), overlap))
     return entries
 
 
@@ -101,8 +113,8 @@ def _correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.asarray(scaled[0].T @ scaled[1])
 
 
-def _overlap(spans: Spans, evidence: Evidence, concept: int, rule: Rule) -> float:
-    """Share of top firing tokens inside or within 3 characters of the rule's marks, minus that of matched tokens."""
+def _overlap(spans: Spans, evidence: Evidence, concept: int, entry: Rule) -> float:
+    """Share of top firing tokens inside or touching the rule's marks, minus that of matched tokens."""
     places = evidence.places.get("top")
     if places is None:
         return 0.0
@@ -110,13 +122,13 @@ def _overlap(spans: Spans, evidence: Evidence, concept: int, rule: Rule) -> floa
     rates = []
     for fired in (True, False):
         some = of_concept.take(np.flatnonzero(of_concept.fired == fired)[:_PLACES])
-        rates.append(_inside(spans, evidence, some, rule))
+        rates.append(_inside(spans, evidence, some, entry))
     return rates[0] - rates[1]
 
 
-def _inside(spans: Spans, evidence: Evidence, places: Places, rule: Rule) -> float:
+def _inside(spans: Spans, evidence: Evidence, places: Places, entry: Rule) -> float:
     hits = 0
     for span, start, end in zip(places.span.tolist(), places.start.tolist(), places.end.tolist(), strict=True):
-        marks = rule.marks(spans.texts[span][: int(evidence.text_ends[span])])
+        marks = entry.marks(spans.texts[span][: int(evidence.text_ends[span])])
         hits += any(start < stop + _NEAR and end > first - _NEAR for first, stop in marks)
     return hits / max(1, len(places.span))

@@ -2,7 +2,7 @@
 
 In:  `Evidence` and `Spans`.
 Out: `Lift`s, most telling first.
-Refuses: a token seen on fewer than three firing tokens or in fewer than two texts.
+Refuses: a token seen on fewer than three firing tokens, or in answers to fewer than three prompts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from tiltscope.naming.evidence import Evidence, Places
 from tiltscope.naming.spans import Spans
 from tiltscope.naming.words import STOP_WORDS, ngrams_at, word_at
 
-__all__ = ["Lift", "NgramLift", "ngram_lifts", "prompt_words", "token_lifts"]
+__all__ = ["Lift", "NgramLift", "ngram_lifts", "prompt_words", "token_lifts", "worth_showing"]
 
 _PRIOR = 10.0
 _AT_LEAST = 3
+_GROUPS = 3
+_TOO_LOUD = 0.5
+_FULL_LIFT = 4.0
 _SURE = 3.0
 _CANDIDATES = 40
 _CONTENT = re.compile(r"[^\W\d_]{3,}(?:['’-][^\W\d_]+)*")
@@ -31,14 +34,15 @@ _CONTENT = re.compile(r"[^\W\d_]{3,}(?:['’-][^\W\d_]+)*")
 class Lift:
     """A word on, before or after the firing token.
 
-    lift: log-odds against matched tokens (nats); share: of the firing mass ("on"), or of the neighbours; telling: share
-    of counts times lift; ids: the token ids that spell it.
+    lift: log-odds against matched tokens (nats); share: of the firing mass ("on"), or of the neighbours; part: of the
+    counted tokens; telling: part times lift, a lift over 4 counting as 4; ids: the token ids that spell it.
     """
 
     word: str
     lift: float
     share: float
     where: str
+    part: float
     telling: float
     ids: tuple[int, ...]
 
@@ -53,18 +57,22 @@ class NgramLift:
 
 
 def token_lifts(evidence: Evidence, spans: Spans, concept: int, *, most: int = 8) -> list[Lift]:
-    """Return the most telling words of one concept; neighbours only where they tell more than half of what it tells.
+    """Return the most telling words of one concept, neighbours too (`worth_showing` says which to list).
 
     Source: Monroe, Colaresi and Quinn 2008, log-odds with an informative Dirichlet prior (section 3.3), weight 10.
     """
     places = _of(evidence.places.get("top"), concept)
     by_where = {where: _lifts_at(evidence, spans, concept, where, places) for where in ("on", "before", "after")}
-    told = {where: sum(lift.telling for lift in lifts) for where, lifts in by_where.items()}
-    kept = by_where["on"][:most]
-    for where in ("before", "after"):
-        if told[where] > max(0.5 * told["on"], 0.3):
-            kept += by_where[where][:3]
+    kept = [*by_where["on"][:most], *by_where["before"][:3], *by_where["after"][:3]]
     return sorted(kept, key=lambda lift: (-round(lift.telling, 6), lift.where, lift.word))
+
+
+def worth_showing(lifts: Sequence[Lift]) -> list[Lift]:
+    """Leave out neighbours that together tell less than half of what the firing tokens tell."""
+    told = dict.fromkeys(("on", "before", "after", "prompt"), 0.0)
+    for lift in lifts:
+        told[lift.where] += lift.telling
+    return [one for one in lifts if one.where in ("on", "prompt") or told[one.where] > max(0.5 * told["on"], 0.3)]
 
 
 def _of(places: Places | None, concept: int) -> Places | None:
@@ -79,10 +87,12 @@ def _lifts_at(evidence: Evidence, spans: Spans, concept: int, where: str, places
     count, matched = _row(evidence, where, concept), _row(evidence, "matched", concept)
     if places is None or count.sum() < _AT_LEAST:
         return []
+    if matched.sum() < _TOO_LOUD * count.sum():
+        matched = np.maximum(evidence.explore_tokens - count, 0.0)
     lift, sure = _log_odds(count, matched)
     mass = _row(evidence, "mass", concept) if where == "on" else count
     share = mass / max(float(mass.sum()), 1e-12)
-    telling = count / count.sum() * lift
+    telling = count / count.sum() * np.minimum(lift, _FULL_LIFT)
     ids = np.flatnonzero((count >= _AT_LEAST) & (sure >= _SURE) & (lift > 0))
     ids = ids[np.lexsort((ids, -telling[ids]))][:_CANDIDATES]
     spelled = _spellings(spans, places, where)
@@ -95,7 +105,7 @@ def _lifts_at(evidence: Evidence, spans: Spans, concept: int, where: str, places
         joint, _ = _log_odds_of(float(count[group].sum()), float(matched[group].sum()), count, matched)
         total = float(share[group].sum())
         part = float(count[group].sum() / count.sum())
-        found.append(Lift(spelled[group[0]], joint, total, where, part * joint, tuple(group)))
+        found.append(Lift(spelled[group[0]], joint, total, where, part, part * min(joint, _FULL_LIFT), tuple(group)))
     return sorted(found, key=lambda one: (-round(one.telling, 6), one.word))
 
 
@@ -129,20 +139,21 @@ def _log_odds_of(on: float, off: float, count: np.ndarray, matched: np.ndarray) 
 
 
 def _spellings(spans: Spans, places: Places, where: str) -> dict[int, str]:
-    """The commonest word a person would read at each token id, from the sampled firing tokens of two or more texts."""
+    """The commonest word a person would read at each token id drawn in three or more groups."""
     seen: dict[int, Counter[str]] = {}
-    texts: dict[int, set[int]] = {}
+    groups: dict[int, set[str]] = {}
     for at in np.flatnonzero(places.fired).tolist():
         start, end, key = _token_at(places, at, where)
         if start < 0:
             continue
         text = spans.texts[places.span[at]]
-        seen.setdefault(key, Counter())[word_at(text, start, end)] += 1
-        texts.setdefault(key, set()).add(int(places.span[at]))
+        word = word_at(text, start, end)
+        seen.setdefault(key, Counter())["a number" if word.isdecimal() else word] += 1
+        groups.setdefault(key, set()).add(spans.pairs[places.span[at]].group)
     return {
         key: max(sorted(words), key=lambda word, words=words: (words[word], word.islower()))  # type: ignore[misc]
         for key, words in seen.items()
-        if len(texts[key]) >= 2
+        if len(groups[key]) >= _GROUPS
     }
 
 
@@ -159,17 +170,17 @@ def ngram_lifts(evidence: Evidence, spans: Spans, concept: int, *, most: int = 5
     places = _of(evidence.places.get("top"), concept)
     if places is None or not places.fired.any():
         return []
-    counted, texts = {True: Counter[str](), False: Counter[str]()}, dict[str, set[int]]()
+    counted, groups = {True: Counter[str](), False: Counter[str]()}, dict[str, set[str]]()
     for at in range(len(places.span)):
         fired = bool(places.fired[at])
         runs = ngrams_at(spans.texts[places.span[at]], int(places.start[at]), int(places.end[at]))
         counted[fired].update(runs)
         for run in runs if fired else ():
-            texts.setdefault(run, set()).add(int(places.span[at]))
+            groups.setdefault(run, set()).add(spans.pairs[places.span[at]].group)
     n, m = int(places.fired.sum()), int((~places.fired).sum())
     found = []
     for run, count in counted[True].items():
-        if count >= max(_AT_LEAST, 0.04 * n) and len(texts[run]) >= 2:
+        if count >= max(_AT_LEAST, 0.04 * n) and len(groups[run]) >= _GROUPS:
             off = counted[False][run]
             lift = float(np.log((count + 0.5) / (n - count + 0.5)) - np.log((off + 0.5) / (m - off + 0.5)))
             found.append(NgramLift(run, lift, count / n))
@@ -213,5 +224,5 @@ def prompt_words(spans: Spans, concept: int, *, most: int = 6) -> list[Lift]:
         on, off = inside[word], outside[word]
         lift = float(np.log((on + 0.5) / (n - on + 0.5)) - np.log((off + 0.5) / (m - off + 0.5)))
         if lift / np.sqrt(1 / (on + 0.5) + 1 / (off + 0.5)) >= _SURE:
-            found.append(Lift(word, lift, on / n, "prompt", on / n * lift, ()))
+            found.append(Lift(word, lift, on / n, "prompt", on / n, on / n * min(lift, _FULL_LIFT), ()))
     return sorted(found, key=lambda one: (-round(one.telling, 6), one.word))[:most]

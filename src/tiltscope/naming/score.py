@@ -15,6 +15,7 @@ __all__ = ["Score", "score_names"]
 
 _LEVELS = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 _RARE = 10
+_NO_BETTER = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Score:
 def score_names(predictor: np.ndarray, fires: np.ndarray, explore: np.ndarray) -> list[Score]:
     """Return a score per concept: name m predicts "fires" where its value exceeds a threshold chosen on explore texts.
 
-    predictor (n_texts, n_names) float, column m is concept m's name; fires (n_texts, n_names) bool; explore (n_texts,).
+    predictor (n_texts, n_names) float, column m is concept m's name (names that predict the same are not dealt to one
+    another); fires (n_texts, n_names) bool; explore (n_texts,).
     """
     held = _accuracy_table(predictor, fires, explore)
+    alike = _alike(predictor)
     n_names = predictor.shape[1]
     notes = [_why_not(fires[:, m], explore) for m in range(n_names)]
     scores = []
@@ -40,12 +43,24 @@ def score_names(predictor: np.ndarray, fires: np.ndarray, explore: np.ndarray) -
         if note:
             scores.append(Score(None, None, None, note))
             continue
-        others = np.delete(held[:, concept], concept)
+        others = held[~alike[concept], concept]
         mean, high = (float(others.mean()), float(np.quantile(others, 0.95))) if len(others) else (0.5, 0.5)
         own = float(held[concept, concept])
-        low = len(others) > 0 and own <= high
-        scores.append(Score(own, mean, high, "no better than other concepts' names" if low else ""))
+        scores.append(Score(own, mean, high, _compared(own, mean, high) if len(others) else ""))
     return scores
+
+
+def _compared(own: float, mean: float, high: float) -> str:
+    if own <= mean + _NO_BETTER:
+        return "no better than other concepts' names"
+    return "some other concepts' names predict it as well" if own <= high else ""
+
+
+def _alike(predictor: np.ndarray) -> np.ndarray:
+    """(n_names, n_names): which names predict the very same, so that one is no wrong name for the other's concept."""
+    _, same = np.unique(predictor, axis=1, return_inverse=True)
+    same = np.ravel(same)
+    return np.asarray(same[:, None] == same[None, :])
 
 
 def _why_not(fires: np.ndarray, explore: np.ndarray) -> str:

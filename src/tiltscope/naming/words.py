@@ -75,11 +75,11 @@ def _in_word(character: str) -> bool:
 
 
 def quoted(word: str) -> str:
-    """Return a word in quotation marks, or the plain name of white space."""
+    """Return a word in quotation marks, or the plain name of white space and of any number."""
     return word if word in _BLANKS else f"“{word}”"
 
 
-_BLANKS = frozenset(("blank line", "line break", "tab", "space", "run of spaces", "nothing visible"))
+_BLANKS = frozenset(("a number", "blank line", "line break", "tab", "space", "run of spaces", "nothing visible"))
 
 
 def ngrams_at(text: str, start: int, end: int, *, most: int = 4) -> set[str]:
