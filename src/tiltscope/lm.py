@@ -343,7 +343,7 @@ class LanguageModel:
 
     @property
     def name(self) -> str:
-        """The model as the user named it."""
+        """The Hub id, the folder's own name (no path of a machine), or the default model's name."""
         return self.source.name
 
     @property
@@ -399,7 +399,7 @@ def _find(model: str | None) -> ModelSource:
         return _embedded()
     folder = Path(model)
     if folder.is_dir():
-        return _folder(ModelSource(model, folder))
+        return _folder(ModelSource(folder.resolve().name, folder))
     if folder.exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ModelError("there is no such model folder", found=model, hint="give a folder, or a Hub id owner/name")
     return _folder(ModelSource(model, _download(model)))

@@ -7,8 +7,9 @@ Refuses: an autoencoder made for another model, layer or template; pickled weigh
 from __future__ import annotations
 
 from tiltscope.sae.autoencoder import FORMAT, NORM_CUT, Sae, load_sae, save_sae
-from tiltscope.sae.reading import ReadSettings, estimate, read_with_sae
+from tiltscope.sae.reading import ReadSettings, read_with_sae
 from tiltscope.sae.scope import LmSaeScope
+from tiltscope.sae.timing import estimate
 from tiltscope.sae.training import SaeTraining, TokenPool, train_sae
 
 __all__ = [

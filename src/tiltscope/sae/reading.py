@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from tiltscope.artifact import fingerprint, write_json
-from tiltscope.errors import ModelError
 from tiltscope.features import PAIRS_PER_SHARD, Features, Progress, read_features, shard_conversations
 from tiltscope.lm import LanguageModel, Rendered, load_model, response_losses
 from tiltscope.pairs import Pair, Pairs
@@ -25,10 +24,13 @@ from tiltscope.sae.autoencoder import Sae, load_sae, save_sae
 from tiltscope.sae.scope import LmSaeScope, cache_path, read_residuals
 from tiltscope.sae.training import SaeTraining, TokenPool, train_sae
 
+_RECIPE = 1
+"""Changes with how an autoencoder is trained, so that a finished one of an older recipe is not taken for a new one."""
+
 _POOL_TOKENS = 2_000_000
 _HELD_OUT = 20  # one witness in twenty
-_REPORT_TOKENS = 4096
-_CHARACTERS_PER_TOKEN = 4
+REPORT_TOKENS = 4096
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ def read_with_sae(pairs: Pairs, settings: ReadSettings, folder: Path, *, progres
     Raises `ModelError` for a model or an autoencoder that cannot be used, `ProductError` when no pair can be read.
     """
     trained = None if settings.sae == "train" else load_sae(Path(settings.sae))
-    lm = _load(settings, trained)
+    lm = load_for(settings, trained)
     cache = folder / "scope" / "cache"
     sae = trained or _train(pairs, settings, lm, folder / "scope", progress)
     save_sae(sae, folder / "scope" / "sae.safetensors")
+    sae = load_sae(folder / "scope")
     scope = LmSaeScope(lm, sae, cache=cache)
     write_json(folder / "scope" / "scope.json", _facts(lm, sae, scope, settings))
     features = read_features(pairs, scope, folder / "features", progress=progress)
@@ -64,7 +67,8 @@ def read_with_sae(pairs: Pairs, settings: ReadSettings, folder: Path, *, progres
     return features
 
 
-def _load(settings: ReadSettings, trained: Sae | None) -> LanguageModel:
+def load_for(settings: ReadSettings, trained: Sae | None) -> LanguageModel:
+    """Load the model that these settings name; the layer of a given autoencoder is its own."""
     layer = settings.layer if settings.layer is not None or trained is None else trained.layer
     return load_model(
         settings.model,
@@ -103,7 +107,7 @@ def _facts(lm: LanguageModel, sae: Sae, scope: LmSaeScope, settings: ReadSetting
 
 def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path, progress: Progress | None) -> Sae:
     """Return the autoencoder of these pairs: the finished one in `folder` if it is theirs, or a new one."""
-    key = fingerprint(lm.fingerprint, pairs.fingerprint, settings.seed, settings.n_latents, settings.k)
+    key = fingerprint(_RECIPE, lm.fingerprint, pairs.fingerprint, settings.seed, settings.n_latents, settings.k)
     finished = folder / "sae.safetensors"
     if finished.is_file():
         sae = load_sae(finished)
@@ -113,7 +117,7 @@ def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path
     shards = _pool_shards(pairs, settings.seed)
     _fill_cache(lm, shards, cache, progress)
     training, held_out = _pools(lm, shards, cache, settings.seed)
-    plan = _training(lm, len(training), settings)
+    plan = training_plan(lm, len(training), settings)
     checkpoint = cache / "checkpoint.safetensors"
     sae = train_sae(training, plan, checkpoint=checkpoint, device=lm.device, progress=progress)
     sae = replace(
@@ -136,7 +140,7 @@ def _pool_shards(pairs: Pairs, seed: int) -> list[tuple[Pair, ...]]:
     """Return the shards to train on: all, or in a seeded order as many as hold about two million tokens."""
     shards = _shards(pairs)
     order = np.random.default_rng([seed, 7]).permutation(len(shards))
-    sizes = [sum(len(row.chosen) + len(row.rejected) for row in shard) / _CHARACTERS_PER_TOKEN for shard in shards]
+    sizes = [sum(len(row.chosen) + len(row.rejected) for row in shard) / CHARACTERS_PER_TOKEN for shard in shards]
     before = np.cumsum([sizes[i] for i in order]) - np.array([sizes[i] for i in order])
     return [shards[i] for i in sorted(order[before < _POOL_TOKENS])]
 
@@ -173,8 +177,8 @@ def _pools(
     return TokenPool(tuple(parts), tuple(rows[False])), TokenPool(tuple(parts), tuple(rows[True]))
 
 
-def _training(lm: LanguageModel, n_tokens: int, settings: ReadSettings) -> SaeTraining:
-    """Choose sizes by the token budget; see docs/scope.md for what they cost."""
+def training_plan(lm: LanguageModel, n_tokens: int, settings: ReadSettings) -> SaeTraining:
+    """Choose sizes by the number of response tokens to train on; docs/scope.md says what they cost."""
     times = 8 if n_tokens >= 700_000 else 4 if n_tokens >= 200_000 else 2
     n_latents = settings.n_latents or max(256, times * lm.width)
     wanted = min(1_700_000, max(int(1.5 * n_tokens), 500_000))
@@ -216,7 +220,7 @@ def _spliced_report(lm: LanguageModel, sae: Sae, shards: Sequence[tuple[Pair, ..
     """Return the loss on held-out responses: of the model as it is, through the autoencoder, and with a mean there."""
     texts: list[Rendered] = []
     for row in (row for shard in shards for row in shard if _is_held_out(row, seed)):
-        if sum(len(text.ids) for text in texts) < _REPORT_TOKENS:
+        if sum(len(text.ids) for text in texts) < REPORT_TOKENS:
             texts += _readable(lm, row)
     if not texts:
         return {}
@@ -236,8 +240,3 @@ def _readable(lm: LanguageModel, row: Pair) -> list[Rendered]:
         return [lm.renderer.render(row.prompt, response) for response in (row.chosen, row.rejected)]
     except Unreadable:
         return []
-
-
-def estimate(pairs: Pairs, settings: ReadSettings) -> dict[str, float]:
-    """Return seconds by stage, from a short timed probe on these very pairs."""
-    raise ModelError("not measured yet")
