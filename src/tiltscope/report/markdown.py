@@ -1,0 +1,178 @@
+"""The content of a report becomes Markdown.
+
+In:  what `content.gather` returns.
+Out: Markdown text with the same content as the page, short of the pictures.
+Refuses: to let a text from the data act as markup: what could start any is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tiltscope.report.text import anchor, number, percent, signed
+
+__all__ = ["markdown"]
+
+Row = Mapping[str, Any]
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&$^])")
+_LINKS = re.compile(r"\b(https?|ftp|mailto|www)(?=[:.])", re.IGNORECASE)
+_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
+
+
+def _safe(text: object) -> str:
+    """Escape what Markdown would act on, on one line."""
+    line = " ".join(str(text).split())
+    escaped = _ACTIVE.sub(r"\\\1", line).replace("@", "&#64;")
+    escaped = _LINKS.sub(lambda match: match.group()[0] + "&#8203;" + match.group()[1:], escaped)
+    return _LINE_START.sub(r"\1\\\2", escaped)
+
+
+def _block(text: str) -> str:
+    """A text as a fenced block; the fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*out, *("| " + " | ".join(_safe(cell) for cell in row) + " |" for row in rows), ""]
+
+
+def _span(row: Row) -> str:
+    return f"{signed(row.get('effect'))} [{signed(row.get('ci_low'))}, {signed(row.get('ci_high'))}]"
+
+
+def markdown(content: Row) -> str:
+    """Return the report as Markdown."""
+    verdict = content["verdict"]
+    lines = [f"# What these preference pairs would teach: {_safe(content['study'])}", ""]
+    lines += [f"Source: {_safe(content['source'])}", ""]
+    lines += [f"**{_safe(verdict['sentence'])}**", "", f"Calibration: {verdict['calibration']['state']}. "]
+    lines[-1] += verdict["calibration"]["sentence"]
+    if content["missing"]:
+        lines += ["", f"This report is missing: {_safe('; '.join(content['missing']))}."]
+    lines += ["", "## Findings", ""]
+    lines += [
+        "Each sentence is a hypothesis: a lean of the data that held up in a half of the data not used to find it."
+    ]
+    lines += ["Ordered by the interval end nearest zero.", ""]
+    for section in content["sections"]:
+        rows = [one for one in content["findings"] if one["view"] == section["view"]]
+        lines += [f"### {section['title']}", ""] if rows else []
+        for finding in rows:
+            lines += _finding(finding)
+    lines += _tables(content) + _reading(content)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _finding(finding: Row) -> list[str]:
+    row = finding["hypothesis"]
+    naming = finding["naming"]
+    score = f", score {naming['name_score']:.2f}" if naming["name_score"] is not None else ""
+    lines = [f'<a id="{anchor(finding["id"])}"></a>', f"**{_safe(finding['headline'])}**", ""]
+    lines += [
+        f"- effect {_span(row)} ({_safe(finding['unit'])}); at equal length {_span(row.get('equal_length') or {})}"
+    ]
+    lines += [
+        f"- halves {signed(row.get('half_a'))} and {signed(row.get('half_b'))}; {_safe(row.get('length') or '–')}"
+    ]
+    lines += [f"- {number(row.get('n_pairs'))} pairs, {number(row.get('n_groups'))} groups; id `{finding['id']}`"]
+    lines += [f"- named by {_safe(naming['named_by'])}{score}"]
+    for name, baseline in (row.get("baselines") or {}).items():
+        left = f"{signed(baseline.get('effect_left'))} of {signed(row['effect'])} left"
+        lines += [f"- {_safe(name.replace('_', ' '))}: correlation {signed(baseline.get('r'), digits=2)}; {left}"]
+    for same in finding["same_thing"]:
+        lines += [f"- the same thing: `{same['id']}` {_safe(same['name'])} ({_safe(same['where'])}) {_span(same)}"]
+    for kind in finding["evidence"]:
+        lines += ["", f"{kind['title']} ({_safe(kind['note'])}); firing tokens stand in ⟦ ⟧:"]
+        for example in kind["examples"]:
+            lines += _example(example)
+    return [*lines, ""]
+
+
+def _marked(pieces: Sequence[Row]) -> str:
+    return "".join(f"⟦{one['text']}⟧" if one["strength"] > 0 else one["text"] for one in pieces).replace("⟧⟦", "")
+
+
+def _example(example: Row) -> list[str]:
+    lines = [
+        "",
+        f"Row {number(example['row'])}, pair `{example['pair_id']}`, difference {signed(example['disparity'])}",
+    ]
+    for title, pieces in (("prompt", example["prompt"]), *((s, example[s]["pieces"]) for s in ("chosen", "rejected"))):
+        lines += ["", f"{title}:", "", _block(_marked(pieces))]
+    return lines
+
+
+def _tables(content: Row) -> list[str]:
+    others = content["not_confirmed"]
+    lines = ["## Not confirmed", "", _safe(others["note"]), ""]
+    head = ("id", "concept", "where", "effect", "q", "groups", "halves", "why not")
+    lines += _table(
+        head,
+        (
+            (one["id"], f"{one['direction']}: {one['name']}", one["where"], _span(one), number(one["q"]))
+            + (number(one["n_groups"]), f"{signed(one['half_a'])} / {signed(one['half_b'])}", one["verdict"])
+            for one in others["rows"]
+        ),
+    )
+    checklist = content["checklist"]
+    lines += ["## Preflight checklist", ""]
+    if checklist:
+        lines += _table(
+            ("trait", "domain", "chosen", "rejected", "difference", "groups"),
+            (
+                (one.get("name") or one.get("id"), one.get("domain") or "all", percent(one.get("chosen_rate")))
+                + (percent(one.get("rejected_rate")), _span({**one, "effect": one.get("difference")}))
+                + (number(one.get("n_groups")),)
+                for one in [*checklist["items"], *checklist["by_domain"]]
+            ),
+        )
+    lines += ["## Refused rows", ""]
+    refused = content["refused"]
+    if refused is None:
+        return [*lines, "Not recorded.", ""]
+    rows = ((one["reason"], one["n"], _row_numbers(one), one["found"]) for one in refused["reasons"])
+    return [
+        *lines,
+        f"{refused['n']} rows were not taken.",
+        "",
+        *_table(("reason", "rows", "row numbers", "found"), rows),
+    ]
+
+
+def _row_numbers(reason: Row) -> str:
+    listed = ", ".join(number(row) for row in reason["rows"])
+    return listed if reason["n"] <= len(reason["rows"]) else f"{listed} ({len(reason['rows'])} of {reason['n']})"
+
+
+def _reading(content: Row) -> list[str]:
+    lines = ["## How it was read", ""]
+    for title, facts in content["reading"].items():
+        lines += [f"- {_safe(title)}: {_safe(_flat(facts))}"] if facts else []
+    calibration = content["verdict"]["calibration"]
+    lines += ["", "## Calibration", "", calibration["sentence"], ""]
+    head = ("null", "view", "cells", "draws", "p < .05", "any rejection", "limit", "within")
+    lines += _table(
+        head,
+        (
+            (one["null"], one["view"], number(one.get("n_cells")), number(one.get("n_draws")))
+            + (percent(one["share_p05"]), percent(one["any_rejection"]), percent(one["allowed_any_rejection"]))
+            + (number(one["calibrated"]),)
+            for one in calibration["rows"]
+        ),
+    )
+    lines += ["## Limits of the method", "", *(f"- {limit}" for limit in content["limits"]), ""]
+    return [*lines, "## Repeat it", "", _block("\n".join(content["commands"]))]
+
+
+def _flat(facts: Any) -> str:
+    if isinstance(facts, Mapping):
+        return "; ".join(f"{key.replace('_', ' ')} {_flat(value)}" for key, value in facts.items())
+    if isinstance(facts, (list, tuple)):
+        return "[" + ", ".join(_flat(value) for value in facts[:8]) + (", …]" if len(facts) > 8 else "]")
+    return number(facts)
