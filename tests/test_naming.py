@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from double import at_random, make_pairs, read_double
+from double import Latent, at_random, make_pairs, read_double
 from tiltscope.concepts import Concept
 from tiltscope.errors import DataError, ProductError, UsageError
 from tiltscope.features import Features
@@ -69,15 +70,31 @@ def rows(n: int, seed: int = 0) -> list[tuple[str, str, str]]:
     return [(f"{draw.choice(TOPICS)} {i}", answer(draw), answer(draw)) for i in range(n)]
 
 
-LATENTS = [r"\*\*", r"(?m)^-", "dragon|wyvern", "feel free", r"\n", ".", at_random(0.05), "recipe|cook|oven", "😀|🎉"]
-BOLD, LIST, DRAGON, PHRASE, BREAK, ALL, RANDOM, KITCHEN, EMOJI = range(len(LATENTS))
+LATENTS: list[Latent] = [
+    r"\*\*",
+    r"(?m)^-",
+    "dragon|wyvern",
+    "feel free",
+    r"\n",
+    ".",
+    at_random(0.05),
+    "recipe|cook|oven",
+    "😀|🎉",
+]
+LATENTS.append(
+    lambda text: [m.span() for m in re.finditer(r"(?m)(?<=^- )[^\n]{6,}(?=\n)", text)]
+)  # words of list items
+BOLD, LIST, DRAGON, PHRASE, BREAK, ALL, RANDOM, KITCHEN, EMOJI, ITEMS = range(len(LATENTS))
 
 
 def single(*latents: int) -> list[Concept]:
     return [Concept(f"L{latent}", (latent,), f"latent {latent}") for latent in latents]
 
 
-RESPONSE = [*single(BOLD, LIST, DRAGON, PHRASE, BREAK, ALL, RANDOM, EMOJI), Concept("C0", (BOLD, LIST, BREAK, EMOJI))]
+RESPONSE = [
+    *single(BOLD, LIST, DRAGON, PHRASE, BREAK, ALL, RANDOM, EMOJI, ITEMS),
+    Concept("C0", (BOLD, LIST, BREAK, EMOJI)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +157,14 @@ def test_a_concept_that_fires_everywhere_has_no_score_and_says_why(names: dict[s
     naming = names[f"L{ALL}"]
     assert naming.name_score is None
     assert "nearly all" in naming.score_note or "no token" in naming.score_note
+
+
+def test_a_concept_of_many_words_is_named_by_the_answers_it_fires_in(names: dict[str, Naming]) -> None:
+    naming = names[f"L{ITEMS}"]
+    assert naming.name.startswith("answers with bulleted")
+    assert naming.named_by == "library"
+    assert naming.name_score is not None
+    assert naming.name_score > 0.95
 
 
 def test_white_space_is_named_and_never_shown(names: dict[str, Naming]) -> None:

@@ -127,7 +127,7 @@ def _of_tokens(found: Findings) -> Draft:
 
 
 def _kind(kept: Sequence[Lift]) -> str:
-    if all(quoted(lift.word) == lift.word for lift in kept):
+    if any(quoted(lift.word) == lift.word for lift in kept):
         return ""
     if all(any(c.isalpha() for c in lift.word) for lift in kept):
         return "word " if len(kept) == 1 else "words "
