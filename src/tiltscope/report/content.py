@@ -42,12 +42,14 @@ ESTIMANDS = {
 }
 
 LIMITS = (
-    "These are hypotheses about what training will teach, read from the data. No model was trained to make this report.",
+    "These are hypotheses about what training will teach, read from the data. No model was trained to make this "
+    "report.",
     "A lean is what sets chosen apart from rejected. It is not called causal: length may cause it or carry it, so the "
     "total and the equal-length number stand side by side.",
     "Among the confirmed findings of one study about one in ten may be false (Benjamini-Hochberg at q ≤ .10, once over "
     "the candidates of all views). The 95 % intervals are for each finding taken by itself.",
-    "Not confirmed is not the same as absent: a lean can be too weak, or have too few witnesses, to be told from chance.",
+    "Not confirmed is not the same as absent: a lean can be too weak, or have too few witnesses, to be told from "
+    "chance.",
     "Intervals speak of new prompts from the same sources, not of other sources, raters or answering models.",
     "Concepts are what this autoencoder found at this layer. What it does not reconstruct, and what no single layer "
     "shows, this report cannot see.",

@@ -108,41 +108,41 @@ def _example(example: Row) -> list[str]:
     return lines
 
 
+def _other(one: Row) -> tuple[object, ...]:
+    halves = f"{signed(one['half_a'])} / {signed(one['half_b'])}"
+    said = f"{one['direction']}: {one['name']}"
+    return one["id"], said, one["where"], _span(one), number(one["q"]), number(one["n_groups"]), halves, one["verdict"]
+
+
+def _trait(one: Row) -> tuple[object, ...]:
+    rates = (percent(one.get("chosen_rate")), percent(one.get("rejected_rate")))
+    span = _span({**one, "effect": one.get("difference")})
+    return one.get("name") or one.get("id"), one.get("domain") or "all", *rates, span, number(one.get("n_groups"))
+
+
+def _null(one: Row) -> tuple[object, ...]:
+    counts = (number(one.get("n_cells")), number(one.get("n_draws")))
+    shares = (percent(one["share_p05"]), percent(one["any_rejection"]), percent(one["allowed_any_rejection"]))
+    return one["null"], one["view"], *counts, *shares, number(one["calibrated"])
+
+
 def _tables(content: Row) -> list[str]:
-    others = content["not_confirmed"]
+    others, checklist, refused = content["not_confirmed"], content["checklist"], content["refused"]
     lines = ["## Not confirmed", "", _safe(others["note"]), ""]
-    head = ("id", "concept", "where", "effect", "q", "groups", "halves", "why not")
-    lines += _table(
-        head,
-        (
-            (one["id"], f"{one['direction']}: {one['name']}", one["where"], _span(one), number(one["q"]))
-            + (number(one["n_groups"]), f"{signed(one['half_a'])} / {signed(one['half_b'])}", one["verdict"])
-            for one in others["rows"]
-        ),
-    )
-    checklist = content["checklist"]
+    head: tuple[str, ...] = ("id", "concept", "where", "effect", "q", "groups", "halves", "why not")
+    lines += _table(head, map(_other, others["rows"])) if others["rows"] else []
     lines += ["## Preflight checklist", ""]
     if checklist:
-        lines += _table(
-            ("trait", "domain", "chosen", "rejected", "difference", "groups"),
-            (
-                (one.get("name") or one.get("id"), one.get("domain") or "all", percent(one.get("chosen_rate")))
-                + (percent(one.get("rejected_rate")), _span({**one, "effect": one.get("difference")}))
-                + (number(one.get("n_groups")),)
-                for one in [*checklist["items"], *checklist["by_domain"]]
-            ),
-        )
+        head = ("trait", "domain", "chosen", "rejected", "difference", "groups")
+        lines += _table(head, map(_trait, [*checklist["items"], *checklist["by_domain"]]))
+    else:
+        lines += ["No checklist in this study.", ""]
     lines += ["## Refused rows", ""]
-    refused = content["refused"]
     if refused is None:
         return [*lines, "Not recorded.", ""]
     rows = ((one["reason"], one["n"], _row_numbers(one), one["found"]) for one in refused["reasons"])
-    return [
-        *lines,
-        f"{refused['n']} rows were not taken.",
-        "",
-        *_table(("reason", "rows", "row numbers", "found"), rows),
-    ]
+    lines += [f"{refused['n']} rows were not taken.", ""]
+    return lines + (_table(("reason", "rows", "row numbers", "found, first time"), rows) if refused["n"] else [])
 
 
 def _row_numbers(reason: Row) -> str:
@@ -156,16 +156,8 @@ def _reading(content: Row) -> list[str]:
         lines += [f"- {_safe(title)}: {_safe(_flat(facts))}"] if facts else []
     calibration = content["verdict"]["calibration"]
     lines += ["", "## Calibration", "", calibration["sentence"], ""]
-    head = ("null", "view", "cells", "draws", "p < .05", "any rejection", "limit", "within")
-    lines += _table(
-        head,
-        (
-            (one["null"], one["view"], number(one.get("n_cells")), number(one.get("n_draws")))
-            + (percent(one["share_p05"]), percent(one["any_rejection"]), percent(one["allowed_any_rejection"]))
-            + (number(one["calibrated"]),)
-            for one in calibration["rows"]
-        ),
-    )
+    head = ("null", "view", "cells", "draws", "p below .05", "any rejection", "limit", "within")
+    lines += _table(head, map(_null, calibration["rows"])) if calibration["rows"] else []
     lines += ["## Limits of the method", "", *(f"- {limit}" for limit in content["limits"]), ""]
     return [*lines, "## Repeat it", "", _block("\n".join(content["commands"]))]
 

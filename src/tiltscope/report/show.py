@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from tiltscope.errors import ProductError
 from tiltscope.report.content import calibration, families, load_hypotheses
 from tiltscope.report.terminal import render_hypotheses
-from tiltscope.report.text import fit, number, one_line, percent, signed, visible
+from tiltscope.report.text import fit, number, one_line, percent, signed, visible, wrapped
 from tiltscope.report.words import headline
 
 __all__ = ["show_product"]
@@ -103,7 +102,7 @@ def _study_text(study: Path) -> str:
         lines += ["", f"{body['n_confirmed']} of {body['n_hypotheses']} hypotheses confirmed"]
         shown = list(body["headlines"].values())[:5]
         for said in shown:
-            lines += textwrap.wrap(said, 78, initial_indent="- ", subsequent_indent="  ")
+            lines += wrapped(said, 78, indent="- ")
         lines += [f"{len(shown)} of {len(body['headlines'])} headlines, by the interval end nearest zero"]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiltscope.report.content import KINDS, SECTIONS, families
-from tiltscope.report.text import Piece, excerpt, fit, number, one_line, signed, width_of
+from tiltscope.report.text import Piece, counted, excerpt, fit, number, one_line, signed, width_of, wrapped
 from tiltscope.report.words import headline, wish
 
 __all__ = ["render_hypotheses", "render_trace"]
@@ -40,7 +40,7 @@ def render_hypotheses(hypotheses: Sequence[Row], *, width: int = 80, limit: int 
         rows = [family[0] for family in shown if family[0]["view"] == view]
         if rows:
             lines += [title, _head(id_width, width), *(_line(row, id_width, width) for row in rows), ""]
-    lines += textwrap.wrap(_closing(hypotheses, grouped, shown), width)
+    lines += wrapped(_closing(hypotheses, grouped, shown), width)
     return "\n".join([*lines, _LEGEND] if shown else lines)
 
 
@@ -85,7 +85,7 @@ def render_trace(hypothesis: Row, evidence: Row, *, width: int = 80, colour: boo
         evidence: the finding's entry of evidence.json.
         colour: mark with ANSI bold and underline instead of ⟦ ⟧.
     """
-    lines = [*textwrap.wrap(headline(hypothesis), width), ""]
+    lines = [*wrapped(headline(hypothesis), width), ""]
     lines += [
         f"id {one_line(str(hypothesis['id']))}; firing tokens stand " + ("underlined" if colour else "in ⟦ ⟧"),
         "",
@@ -96,7 +96,7 @@ def render_trace(hypothesis: Row, evidence: Row, *, width: int = 80, colour: boo
         of = number(total) if total is not None else f"{number(hypothesis.get('n_pairs'))} tested"
         how = one_line(str(evidence.get(f"how_{kind}") or how))
         note = f"{title}: {len(examples)} of {of}" + (f", {how}" if examples else "")
-        lines += [*textwrap.wrap(note, width), ""]
+        lines += [*wrapped(note, width), ""]
         for example in examples:
             lines += _pair(example, width, colour)
     return "\n".join(lines).rstrip()
@@ -117,7 +117,7 @@ def _text(label: str, body: Row, width: int, colour: bool) -> list[str]:
     text, marks = str(body.get("text") or ""), body.get("marks") or []
     pieces, left_out = excerpt(text, marks, limit=_TEXT_LIMIT)
     notes = [f"{number(len(text) - left_out)} of {number(len(text))} characters"] if left_out else []
-    notes += [f"{number(body['n_cut'])} tokens not read"] if body.get("n_cut") else []
+    notes += [f"{counted(int(body['n_cut']), 'token')} not read"] if body.get("n_cut") else []
     head = label + (f" ({'; '.join(notes)})" if notes else "")
     return [head, *_wrap(_mark(pieces, colour), width, colour)]
 

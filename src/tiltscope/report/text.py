@@ -8,11 +8,27 @@ Refuses: to change a visible character. Markup is escaped by the writers, not he
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-__all__ = ["Piece", "anchor", "excerpt", "fit", "number", "percent", "signed", "token", "visible", "width_of"]
+__all__ = [
+    "Piece",
+    "anchor",
+    "counted",
+    "excerpt",
+    "fit",
+    "number",
+    "one_line",
+    "percent",
+    "signed",
+    "token",
+    "visible",
+    "width_of",
+    "wrapped",
+]
 
 # Letters by category that no font draws: fillers, the braille blank, the combining grapheme joiner.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -49,6 +65,23 @@ def visible(text: str) -> str:
         return f"⟨U+{ord(char):04X}⟩" if _is_hidden(char) else char
 
     return _WORTH_A_LOOK.sub(show, text.replace("\r\n", "\n"))
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun in the right number.
+
+    >>> counted(1, "token"), counted(1200, "token")
+    ('1 token', '1,200 tokens')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+    """Break a text into lines; a number stays with its percent sign."""
+    lines = textwrap.wrap(
+        text.replace(" %", "\xa0%"), width, initial_indent=indent, subsequent_indent=" " * len(indent)
+    )
+    return [line.replace("\xa0%", " %") for line in lines]
 
 
 def one_line(text: str, *, limit: int = 0) -> str:
@@ -135,9 +168,10 @@ def excerpt(text: str, marks: Sequence[Sequence[float]], *, limit: int) -> tuple
     """
     clean = _clean_marks(marks, len(text))
     start, end = _window(len(text), clean, limit)
+    clean = [mark for mark in clean if mark[1] > start and mark[0] < end]
     cuts = sorted({start, end, *(p for m in clean for p in m[:2] if start < p < end)})
     pieces = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         strength = max((s for a, b, s in clean if a <= low and b >= high), default=0.0)
         pieces.append(Piece(visible(text[low:high]), strength))
     return _with_gaps(pieces, start, len(text) - end), len(text) - (end - start)

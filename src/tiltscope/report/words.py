@@ -19,9 +19,42 @@ Row = Mapping[str, Any]
 
 _BREAKS = re.compile(r"\s+(?:with|of|to|for|by|from|in|on|between|as|without|about)\s+")
 _COUNTABLE = frozenset(
-    "heading list table rule dash mark block break quotation colon semicolon comma link address refusal apology phrase "
-    "offer opening question answer sentence word paragraph example citation claim warning disclaimer joke quote "
-    "ellipsis step greeting".split()
+    (
+        "heading",
+        "list",
+        "table",
+        "rule",
+        "dash",
+        "mark",
+        "block",
+        "break",
+        "quotation",
+        "colon",
+        "semicolon",
+        "comma",
+        "link",
+        "address",
+        "refusal",
+        "apology",
+        "phrase",
+        "offer",
+        "opening",
+        "question",
+        "answer",
+        "sentence",
+        "word",
+        "paragraph",
+        "example",
+        "citation",
+        "claim",
+        "warning",
+        "disclaimer",
+        "joke",
+        "quote",
+        "ellipsis",
+        "step",
+        "greeting",
+    )
 )
 _ALWAYS_PLURAL = frozenset({"emoji", "parentheses", "people"})
 
@@ -162,8 +195,9 @@ def headline_parts(hypothesis: Row) -> list[tuple[str, bool]]:
 def headline(hypothesis: Row) -> str:
     """Return one finding in plain words.
 
-    >>> headline({"view": "global", "direction": "less", "estimand": "tau", "effect": -.2, "ci_low": -.3, "ci_high": -.1,
-    ...     "concept": {"id": "L1", "name": "em dash", "named_by": "library"}, "region": None, "at_stake": .25,
+    >>> headline({"view": "global", "direction": "less", "estimand": "tau", "effect": -.2,
+    ...     "ci_low": -.3, "ci_high": -.1, "concept": {"id": "L1", "name": "em dash", "named_by": "library"},
+    ...     "region": None, "at_stake": .25,
     ...     "chosen_share": {"effect": .1, "ci_low": .05, "ci_high": .2}, "length": "robust to length",
     ...     "equal_length": {"effect": -.1, "ci_low": -.2, "ci_high": -.05}})
     'Training on this will teach: fewer em dashes. They are at stake in 25 % of pairs, and the chosen side has more of \
