@@ -132,9 +132,10 @@ def contrast() -> dict[str, Any]:
         "views": views,
         "nulls": nulls,
         "settings": {"q": 0.1, "seed": 0},
-        "split": {"by": "hash of the group"},
-        "length": {"share_of_like_length": 0.22},
-        "read": {"n_cut": 12, "n_dropped": 3},
+        "length": {"mean_log_ratio": 0.31, "share_of_pairs_of_like_length": 0.22, "separable": True},
+        "sources": 0,
+        "inputs": {"pairs": "aaaabbbbccccdddd", "features": "f0f0f0f0f0f0f0f0", "tiltscope": "0.1.0"},
+        "fingerprint": "c0c0c0c0c0c0c0c0",
     }
 
 

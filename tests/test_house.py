@@ -49,8 +49,8 @@ ARROWS: dict[str, set[str]] = {
     "families": set(),
     "naming": {"artifact", "behaviours", "concepts", "errors", "features", "hypotheses", "pairs", "stats"},
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
-    "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "stats"},
-    "plan": {"artifact", "concepts", "errors", "hypotheses"},
+    "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
+    "plan": {"artifact", "concepts", "errors", "hypotheses", "report"},
     "report": {"artifact", "errors"},
     "study": {
         *("artifact", "cells", "checklist", "contrast", "difference", "errors", "families", "features", "hypotheses"),

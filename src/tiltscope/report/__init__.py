@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltscope.errors import UsageError
+from tiltscope.report.content import families
 from tiltscope.report.show import show_product
 from tiltscope.report.terminal import render_hypotheses, render_trace
 from tiltscope.report.text import anchor, visible
@@ -20,6 +21,7 @@ from tiltscope.report.words import headline
 
 __all__ = [
     "anchor",
+    "families",
     "headline",
     "render_hypotheses",
     "render_trace",

@@ -1,0 +1,216 @@
+"""Findings become a plan that a person fills in.
+
+In:  a study folder after `contrast` (names make it readable), and the plan that is there already, if any.
+Out: `STUDY/plan.yaml`: one entry per confirmed family, every one undecided, with what a decision needs beside it.
+Refuses: to decide; to write over a plan unless told to, and then to lose what a person has filled in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiltscope import __version__
+from tiltscope.artifact import read_json, write_text
+from tiltscope.errors import ProductError, UsageError
+from tiltscope.hypotheses import read_hypotheses
+from tiltscope.report import anchor, families, headline, visible
+
+__all__ = ["draft_plan", "write_draft"]
+
+Row = Mapping[str, Any]
+
+_EMPTY: dict[str, Any] = {
+    "action": "undecided",
+    "method": None,
+    "strength": None,
+    "aim_rate": None,
+    "side": None,
+    "hold": [],
+    "reason": "",
+    "reviewer": "",
+}
+_GIVEN = ("hypothesis", "concept", "direction", "where", "evidence")
+_WIDTH = 116
+
+_HEADER = """\
+# What may be learned from these pairs. A person fills this in; nothing here is decided yet.
+#
+# action    allow | suppress | amplify. `undecided` is what stands here until somebody decides; it never means allow.
+# reason    why, in a sentence: asked for with every decision. reviewer: who decided.
+# method    how a suppression or amplification is to be done; null leaves the choice open.
+# strength  how hard, from 0 to 1; null leaves it to aim_rate.
+# aim_rate  the share of answers that should show the concept after training, from 0 to 1; null: no aim.
+# where     everywhere, or the kind of pair (see the report). side: chosen | rejected | null for both.
+# hold      ids of findings that must not move when this one is changed.
+#
+# `tiltscope plan draft STUDY --overwrite` drafts again and keeps what is filled in here (put notes into `reason`:
+# comments are not kept).
+"""
+_GONE = """\
+  # --- Decisions about findings that are no longer confirmed in this study. They are kept, not dropped: -------------
+"""
+
+
+def draft_plan(study: Path) -> str:
+    """Return plan.yaml with every confirmed family undecided, strongest first within its view.
+
+    Raises:
+        ProductError: hypotheses.json or contrast.json is missing or damaged.
+    """
+    return _text(study, [])
+
+
+def write_draft(study: Path, *, overwrite: bool = False) -> Path:
+    """Write STUDY/plan.yaml and return its path.
+
+    With `overwrite`, what a person filled in stays: under the same finding (same latents, place and direction), or at
+    the end where the finding is no longer confirmed.
+
+    Raises:
+        UsageError: a plan is there and `overwrite` is not given.
+        ProductError: a product is missing or damaged, or the plan that is there cannot be read (it is left as it is).
+    """
+    path = study / "plan.yaml"
+    if path.exists() and not overwrite:
+        raise UsageError(
+            "there is a plan already",
+            where=str(path),
+            found="it may hold a person's decisions",
+            hint=f"tiltscope plan draft {study} --overwrite keeps those and drafts the rest again",
+        )
+    write_text(path, _text(study, _decided(path) if path.exists() else []))
+    return path
+
+
+def _decided(path: Path) -> list[dict[str, Any]]:
+    """Entries of a plan in which somebody has filled something in."""
+    import yaml
+
+    mend = "mend the line, or move the file aside and draft again"
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProductError("plan.yaml is not valid YAML", where=str(path), found=str(error), hint=mend) from error
+    entries = body.get("decisions") if isinstance(body, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise ProductError("plan.yaml has no list of decisions", where=str(path), hint=mend)
+    return [one for one in entries if _filled(one)]
+
+
+def _filled(entry: Row) -> bool:
+    known = any(entry.get(key) not in (None, default) for key, default in _EMPTY.items())
+    return known or any(key not in _EMPTY and key not in _GIVEN for key in entry)
+
+
+def _key(entry: Row) -> tuple[str, str, str]:
+    """What a decision is about: latents, place and direction. Ids may be renumbered by another run."""
+    concept = entry.get("concept")
+    latents = concept.get("latents") if isinstance(concept, Mapping) else None
+    numbers = sorted(latents, key=str) if isinstance(latents, list) else []
+    return str(numbers), str(entry.get("where")), str(entry.get("direction"))
+
+
+def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
+    held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for one in decided:
+        held.setdefault(_key(one), []).append(one)
+    lines = [_HEADER, "format_version: 1", *_made_from(study), ""]
+    found = [(rows[0], _entry(rows[0])) for rows in families(read_hypotheses(study))]
+    body: list[str] = []
+    for number, (row, entry) in enumerate(found, start=1):
+        mine = held.get(_key(entry))
+        kept = mine.pop(0) if mine else {}
+        body += ["", *_comments(row, number, len(found)), *_yaml(entry | _only_filled(kept))]
+    gone = [one for rest in held.values() for one in rest]
+    if gone:
+        body += ["", _GONE.rstrip(), *(line for one in gone for line in _yaml(_clean(one)))]
+    lines += ["decisions:", *body] if body else ["decisions: []  # nothing was confirmed"]
+    return "\n".join(lines) + "\n"
+
+
+def _made_from(study: Path) -> list[str]:
+    contrast = read_json(study / "contrast.json", verb=f"contrast {study}")
+    inputs = contrast.get("inputs") or {}
+    scope = study / "scope" / "scope.json"
+    facts = {
+        "pairs": inputs.get("pairs"),
+        "features": inputs.get("features"),
+        "scope": read_json(scope, verb="read").get("fingerprint") if scope.exists() else None,
+        "contrast": contrast.get("fingerprint"),
+        "tiltscope": inputs.get("tiltscope") or __version__,
+    }
+    return ["made_from:", *(f"  {key}: {_value(value)}" for key, value in facts.items())]
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    concept, region = row["concept"], row.get("region")
+    return {
+        "hypothesis": row["id"],
+        "concept": {
+            "id": concept["id"],
+            "latents": list(concept["latents"]),
+            "name": visible(str(concept.get("name") or "")),
+        },
+        "direction": row["direction"],
+        "where": region["id"] if region else "everywhere",
+        **_EMPTY,
+        "evidence": f"report.html#{anchor(str(row['id']))}",
+    }
+
+
+def _only_filled(kept: Row) -> dict[str, Any]:
+    """What a person wrote: every field but those that say which finding it is."""
+    return {key: value for key, value in kept.items() if key not in _GIVEN}
+
+
+def _clean(entry: Row) -> dict[str, Any]:
+    return {key: entry[key] for key in (*_GIVEN[:4], *_EMPTY, "evidence") if key in entry} | _only_filled(entry)
+
+
+def _comments(row: Row, number: int, of: int) -> list[str]:
+    import textwrap
+
+    def short(value: float | None, digits: int = 3) -> str:
+        return "none" if value is None else f"{value:.{digits}g}"
+
+    numbers = (
+        f"{row.get('estimand')} {short(row['effect'])} [{short(row['ci_low'])}, {short(row['ci_high'])}], "
+        f"q {short(row.get('q'), 2)}, {row.get('n_pairs')} pairs, {row.get('n_groups')} groups, {row.get('length')}"
+    )
+    texts = [f"{number} of {of}. {_printable(headline(row))}", _printable(numbers)]
+    return [f"  # {line}" for text in texts for line in textwrap.wrap(text, _WIDTH)]
+
+
+def _printable(text: str) -> str:
+    """A comment cannot escape anything: what YAML would not read is written out, and line breaks are gone."""
+    line = " ".join(visible(text).split())
+    return re.sub(r"[\ufffe\uffff\ufeff]", lambda match: f"⟨U+{ord(match.group()):04X}⟩", line)
+
+
+def _yaml(entry: Row) -> list[str]:
+    """One entry of the list of decisions as lines of YAML."""
+    lines: list[str] = []
+    for key, value in entry.items():
+        lines.append(f"  {'  ' if lines else '- '}{_value(key)}: {_value(value)}")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """A value in flow style on one line; text is quoted, so that no text can become anything but text."""
+    import yaml
+
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_value(key)}: {_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    style = '"' if isinstance(value, str) and not _is_plain(value) else None
+    said: str = yaml.safe_dump(value, default_style=style, allow_unicode=True, width=float("inf"))
+    return said.removesuffix("...\n").strip()
+
+
+def _is_plain(text: str) -> bool:
+    words = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
+    return re.fullmatch(r"[A-Za-z_]+", text) is not None and text.lower() not in words
