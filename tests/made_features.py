@@ -18,7 +18,7 @@ def made(
 ) -> tuple[Pairs, Features]:
     """Latents 0-4: one global lean. 5-9: leans `tied` after prompts of topic 0, balanced elsewhere. 10-14: balanced.
 
-    Latents 20-69 speak of the topic (ten each, in prompt and answers); the rest is noise. At lean .5 nothing is planted.
+    Latents 20-69 speak of the topic (ten each, in prompt and answers); the rest is noise. At .5 nothing is planted.
     """
     rng = np.random.default_rng(seed)
     topic = np.repeat(rng.integers(0, N_TOPICS, -(-n // per_prompt)), per_prompt)[:n]

@@ -77,13 +77,13 @@ def normalised_mutual_information(n_both: np.ndarray, n_f: np.ndarray, n_g: np.n
             term = joint / n * np.log(joint * n / (p_f * p_g))
         information += np.where(joint > 0, term, 0.0)
     scale = np.sqrt(_entropy(n_f / n) * _entropy(n_g / n))
-    return np.divide(information, scale, out=np.zeros_like(information), where=scale > 0)
+    return np.asarray(np.divide(information, scale, out=np.zeros_like(information), where=scale > 0))
 
 
 def _entropy(share: np.ndarray) -> np.ndarray:
     inside = np.clip(share, 1e-300, 1.0)
     outside = np.clip(1.0 - share, 1e-300, 1.0)
-    return -(inside * np.log(inside) + outside * np.log(outside))
+    return np.asarray(-(inside * np.log(inside) + outside * np.log(outside)))
 
 
 def cluster_latents(

@@ -157,7 +157,7 @@ def _explore(view: View, bench: Bench) -> list[Found]:
 
 
 def _explore_global(view: View, bench: Bench) -> list[Found]:
-    """All cells of the global view: candidates, clusters that are none, and cells with too few witnesses."""
+    """Candidates; cells as strong whose halves disagree or that have too few witnesses; and every cluster."""
     effect, p = np.empty(len(view.measures.concepts)), np.empty(len(view.measures.concepts))
     halves = np.empty((2, len(effect)))
     witnesses = np.empty(len(effect))
@@ -170,18 +170,25 @@ def _explore_global(view: View, bench: Bench) -> list[Found]:
         witnesses[wanted] = (bench.confirm.clusters.group_sums((a[bench.confirm.rows] > 0) * 1.0) > 0).sum(axis=0)
     seen = witnesses >= bench.settings.min_groups
     agree = stats.split_half(halves[0], halves[1]).agree
-    chosen = _candidates(np.where(seen, p, np.nan), bench) & agree
-    return [
-        Found("global", view.measures, m, None, int(np.sign(effect[m]) or 1), *halves[:, m], bool(chosen[m]), why)
-        for m, concept in enumerate(view.measures.concepts)
-        if (why := "" if chosen[m] else _why_not(seen[m], agree[m])) != "unremarkable" or concept.id.startswith("C")
+    strong = _candidates(np.where(seen, p, np.nan), bench)
+    unseen = ~seen & (p <= p[strong].max(initial=0.0))
+    shown = [
+        m for m, concept in enumerate(view.measures.concepts) if strong[m] or unseen[m] or concept.id.startswith("C")
     ]
-
-
-def _why_not(seen: bool, agree: bool) -> str:
-    if not seen:
-        return "too few witnesses"
-    return "unremarkable" if agree else "halves disagree"
+    return [
+        Found(
+            view="global",
+            measures=view.measures,
+            column=m,
+            region=None,
+            sign=int(np.sign(effect[m]) or 1),
+            half_a=float(halves[0, m]),
+            half_b=float(halves[1, m]),
+            candidate=bool(strong[m] and agree[m]),
+            why_not="too few witnesses" if not seen[m] else "",
+        )
+        for m in shown
+    ]
 
 
 def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:

@@ -113,7 +113,7 @@ def _witnesses(a: np.ndarray, inside: np.ndarray, clusters: Clusters) -> np.ndar
     at_stake = (a > 0)[:, None]
     within = (clusters.group_sums(inside * at_stake) > 0).sum(axis=0)
     without = (clusters.group_sums((1 - inside) * at_stake) > 0).sum(axis=0)
-    return np.minimum(within, without)
+    return np.asarray(np.minimum(within, without))
 
 
 def _screen_one(
