@@ -1,0 +1,325 @@
+"""Two studies become one answer: what do the new data teach that the old did not?
+
+In:  two study folders that were read through the same scope.
+Out: `diff_studies`: findings that are new, gone, turned round or still there, each with the change and its interval;
+     `render_diff`: the same for a terminal.
+Refuses: studies of different scopes, where latent 812 is not the same thing; and to call a change real because one
+     study confirmed it and the other did not: the interval of the change says that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltscope.artifact import read_json
+from tiltscope.errors import StaleProductError
+from tiltscope.hypotheses import read_hypotheses
+from tiltscope.report import headline, visible
+from tiltscope.report.text import fit, one_line, signed, wrapped
+from tiltscope.report.words import concept_name
+
+if TYPE_CHECKING:
+    from tiltscope.features import Features
+
+__all__ = ["diff_studies", "render_diff"]
+
+Row = Mapping[str, Any]
+
+ALIKE = 0.5
+"""Latents or pairs are taken for the same concept or region when they share at least this much of their union."""
+
+_LISTED = 20
+_SHARED_PAIRS = 25
+_STATES = (
+    ("new", "newly confirmed"),
+    ("turned", "turned round"),
+    ("gone", "no longer confirmed"),
+    ("still", "confirmed in both"),
+)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What of one study is compared. confirm: which rows of the features tested the findings."""
+
+    name: str
+    hypotheses: list[dict[str, Any]]
+    groups: np.ndarray
+    confirm: np.ndarray
+    features: Features
+    concepts: dict[str, frozenset[int]]
+    regions: dict[str, Row]
+
+    @property
+    def pair_ids(self) -> tuple[str, ...]:
+        return self.features.pair_ids
+
+
+def diff_studies(a: Path, b: Path) -> dict[str, Any]:
+    """Compare the findings of study B with those of study A.
+
+    A finding everywhere is measured on both confirm halves with the very same latents, and the change (B minus A) comes
+    from one regression whose errors may be dependent within a group, so pairs that both studies share count once.
+    A finding in a region has its change from the two intervals as if the studies were independent, which is too wide
+    where they share pairs.
+
+    Returns:
+        JSON-able: rows (counts, added, removed), findings (state, effects, change with ci_low and ci_high), notes.
+
+    Raises:
+        StaleProductError: the studies were read through different scopes.
+        ProductError: a product is missing or damaged.
+    """
+    old, new = _open(a), _open(b)
+    if old.features.scope_fingerprint != new.features.scope_fingerprint:
+        raise StaleProductError(
+            "these studies were read through different scopes, so their latents are not the same things",
+            where=f"{a} and {b}",
+            found=f"scopes {old.features.scope_fingerprint} and {new.features.scope_fingerprint}",
+            hint=f"read the second dataset through the first scope: tiltscope audit DATA --out {b} --sae {a / 'scope'}",
+        )
+    findings = _findings(old, new)
+    order = [state for state, _ in _STATES]
+    findings.sort(key=lambda one: (order.index(one["state"]), -_size(one["change"]), one["id"]))
+    return {
+        "a": visible(old.name),
+        "b": visible(new.name),
+        "scope": new.features.scope_fingerprint,
+        "rows": _rows(old, new),
+        "counts": {state: sum(one["state"] == state for one in findings) for state in order},
+        "findings": findings,
+    }
+
+
+def _open(study: Path) -> _Study:
+    from tiltscope import stats
+    from tiltscope.features import load_features
+    from tiltscope.pairs import read_pairs
+
+    hypotheses = read_hypotheses(study)
+    record = read_json(study / "contrast.json", verb=f"contrast {study}")
+    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    features = load_features(study / "features")
+    groups = {pair.id: pair.group for pair in read_pairs(study).rows}
+    aligned = np.array([groups[pair_id] for pair_id in features.pair_ids])
+    return _Study(
+        study.resolve().name,
+        hypotheses,
+        aligned,
+        ~stats.explore_mask(aligned, int(record["settings"]["seed"])),
+        features,
+        {one["id"]: frozenset(map(int, one["latents"])) for one in product["concepts"]},
+        {one["id"]: one for one in product["regions"]},
+    )
+
+
+def _rows(old: _Study, new: _Study) -> dict[str, Any]:
+    before, after = set(old.pair_ids), set(new.pair_ids)
+    added, removed = sorted(after - before), sorted(before - after)
+    return {
+        "n_a": len(before),
+        "n_b": len(after),
+        "n_shared": len(before & after),
+        "n_added": len(added),
+        "n_removed": len(removed),
+        "added": added[:_LISTED],
+        "removed": removed[:_LISTED],
+    }
+
+
+def _findings(old: _Study, new: _Study) -> list[dict[str, Any]]:
+    """Every confirmed family of B with its counterpart in A, then the families of A that B does not confirm."""
+    found, met = [], set()
+    for row in _heads(new):
+        twin = _twin(row, new, old)
+        met.add(twin["id"] if twin else "")
+        turned = twin is not None and twin["confirmed"] and twin["direction"] != row["direction"]
+        state = "turned" if turned else "still" if twin is not None and twin["confirmed"] else "new"
+        found.append(_finding(state, twin, row, old, new))
+    for row in _heads(old):
+        twin = _twin(row, old, new)
+        if row["id"] not in met and not (twin and twin["confirmed"]):
+            found.append(_finding("gone", row, twin, old, new))
+    return found
+
+
+def _heads(study: _Study) -> list[dict[str, Any]]:
+    """One confirmed finding per family."""
+    heads: dict[str, dict[str, Any]] = {}
+    for row in study.hypotheses:
+        name = str(row.get("family") or row["id"])
+        if row["confirmed"] and (name not in heads or row["id"] == name):
+            heads[name] = row
+    return list(heads.values())
+
+
+def _twin(row: Row, mine: _Study, other: _Study) -> dict[str, Any] | None:
+    """The finding of the other study about the same latents in the same place; the most alike, confirmed ones first."""
+    latents = set(row["concept"]["latents"])
+    best: tuple[float, bool, dict[str, Any]] | None = None
+    for one in other.hypotheses:
+        if one["view"] != row["view"] or one["estimand"] != row["estimand"]:
+            continue
+        alike = _jaccard(latents, set(one["concept"]["latents"]))
+        if alike < ALIKE or not _same_place(row, one, mine, other):
+            continue
+        if best is None or (bool(one["confirmed"]), alike) > (best[1], best[0]):
+            best = (alike, bool(one["confirmed"]), one)
+    return best[2] if best else None
+
+
+def _jaccard(one: set[Any] | frozenset[Any], two: set[Any] | frozenset[Any]) -> float:
+    return len(one & two) / len(one | two) if one or two else 0.0
+
+
+def _same_place(row: Row, one: Row, mine: _Study, other: _Study) -> bool:
+    """Both everywhere; or regions made from like latents; or regions that hold the same of the pairs both have."""
+    if row["region"] is None or one["region"] is None:
+        return row["region"] is one["region"]
+    here, there = mine.regions.get(row["region"]["id"], {}), other.regions.get(one["region"]["id"], {})
+    source, target = mine.concepts.get(str(here.get("made_from"))), other.concepts.get(str(there.get("made_from")))
+    if source and target and row["view"] == "prompt":
+        return _jaccard(source, target) >= ALIKE
+    shared = set(mine.pair_ids) & set(other.pair_ids)
+    inside, outside = set(here.get("pair_ids", ())) & shared, set(there.get("pair_ids", ())) & shared
+    return len(inside | outside) >= _SHARED_PAIRS and _jaccard(inside, outside) >= ALIKE
+
+
+def _finding(state: str, before: Row | None, after: Row | None, old: _Study, new: _Study) -> dict[str, Any]:
+    row = after if after is not None and state != "gone" else before
+    assert row is not None
+    if row["region"] is None:
+        effects, how = _measured(row, old, new), "same latents, both confirm halves, one regression"
+    else:
+        effects, how = _reported(before, after), "two intervals, taken as independent"
+    return {
+        "id": str(row["id"]),
+        "state": state,
+        "view": row["view"],
+        "where": "everywhere" if row["region"] is None else str(row["region"]["id"]),
+        "concept": {"id": row["concept"]["id"], "name": concept_name(row["concept"])},
+        "direction": row["direction"],
+        "headline": headline(row),
+        "in_a": None if before is None else str(before["id"]),
+        "in_b": None if after is None else str(after["id"]),
+        **effects,
+        "how": how if effects["change"] else "not comparable: the other study has no such place among its findings",
+    }
+
+
+def _interval(effect: float, low: float, high: float) -> dict[str, float] | None:
+    if not np.isfinite([effect, low, high]).all():
+        return None
+    return {"effect": float(effect), "ci_low": float(low), "ci_high": float(high)}
+
+
+def _reported(before: Row | None, after: Row | None) -> dict[str, Any]:
+    """The two studies' own numbers, and the change as if they were independent."""
+    pair = [
+        None if row is None or row["ci_low"] is None else _interval(row["effect"], row["ci_low"], row["ci_high"])
+        for row in (before, after)
+    ]
+    change = None
+    if pair[0] and pair[1]:
+        effect = pair[1]["effect"] - pair[0]["effect"]
+        down = np.hypot(pair[1]["effect"] - pair[1]["ci_low"], pair[0]["ci_high"] - pair[0]["effect"])
+        up = np.hypot(pair[1]["ci_high"] - pair[1]["effect"], pair[0]["effect"] - pair[0]["ci_low"])
+        change = _interval(effect, effect - down, effect + up)
+    return {"effect_a": pair[0], "effect_b": pair[1], "change": change}
+
+
+def _measured(row: Row, old: _Study, new: _Study) -> dict[str, Any]:
+    """Mean disparity of the same latents on both confirm halves, and B minus A."""
+    from tiltscope import stats
+
+    latents = [int(latent) for latent in row["concept"]["latents"]]
+    u = [_disparity(study, latents)[study.confirm] for study in (old, new)]
+    groups = _joint_groups(old, new)
+    sides = (groups[: len(u[0])], groups[len(u[0]) :])
+    each = [stats.tau_test(values, stats.Clusters.of(names)) for values, names in zip(u, sides, strict=True)]
+    is_new = np.repeat([0.0, 1.0], [len(u[0]), len(u[1])])
+    design = np.column_stack([np.ones(len(is_new)), is_new])
+    change = stats.RegressionCR2(design, stats.Clusters.of(groups), 1).fit(np.concatenate(u))
+    out = []
+    for estimates in (*each, change):
+        bounds = estimates.interval(0.95)
+        out.append(_interval(float(estimates.effect), float(bounds.low), float(bounds.high)))
+    if out[2] is None and abs(float(change.effect)) == 0:
+        out[2] = _interval(0.0, 0.0, 0.0)  # the same pairs on both sides: the change is nought, and known to be
+    return {"effect_a": out[0], "effect_b": out[1], "change": out[2]}
+
+
+def _disparity(study: _Study, latents: Sequence[int]) -> np.ndarray:
+    """u of docs/statistics.md for every pair: mean over latents of 1{fires, chosen} - 1{fires, rejected}."""
+    from tiltscope.concepts import fires
+
+    sides = [fires(span.freq[:, latents].tocsr()) for span in (study.features.chosen, study.features.rejected)]
+    return np.asarray((sides[0] - sides[1]).sum(axis=1), np.float64).ravel() / len(latents)
+
+
+def _joint_groups(old: _Study, new: _Study) -> np.ndarray:
+    """Group numbers for the confirm rows of A, then of B: groups of one name, or that share a pair, are one witness."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    names, codes = np.unique(np.concatenate([old.groups, new.groups]), return_inverse=True)
+    first, second = codes[: len(old.groups)], codes[len(old.groups) :]
+    at = {pair_id: place for place, pair_id in enumerate(old.pair_ids)}
+    shared = [(at[pair_id], place) for place, pair_id in enumerate(new.pair_ids) if pair_id in at]
+    ends = np.array(shared, dtype=np.int64).reshape(-1, 2)
+    links = sparse.coo_array(
+        (np.ones(len(ends)), (first[ends[:, 0]], second[ends[:, 1]])), shape=(len(names), len(names))
+    )
+    _, witness = connected_components(links, directed=False)
+    return np.concatenate([witness[first[old.confirm]], witness[second[new.confirm]]])
+
+
+def _size(change: Row | None) -> float:
+    """How far from zero the change surely is."""
+    if change is None or change["ci_low"] * change["ci_high"] <= 0:
+        return 0.0
+    return float(min(abs(change["ci_low"]), abs(change["ci_high"])))
+
+
+def render_diff(difference: Row, *, width: int = 80, limit: int = 15) -> str:
+    """Return a comparison for a terminal; at most `limit` findings per state, and what is left out is counted."""
+    rows = difference["rows"]
+    lines = wrapped(
+        f"{difference['b']} against {difference['a']}: {rows['n_shared']:,} pairs shared, {rows['n_added']:,} added, "
+        f"{rows['n_removed']:,} removed.",
+        width,
+    )
+    for state, title in _STATES:
+        found = [one for one in difference["findings"] if one["state"] == state]
+        if not found:
+            continue
+        shown = found[:limit]
+        lines += ["", f"{title}: {len(shown)} of {len(found)}, surest change first"]
+        for one in shown:
+            lines += _lines(one, width)
+    if not difference["findings"]:
+        lines += ["", "Neither study confirmed anything, so there is nothing to compare."]
+    elif not any(_size(one["change"]) for one in difference["findings"]):
+        lines += ["", "No change is told from chance: every interval of a change holds zero."]
+    return "\n".join(lines)
+
+
+def _lines(one: Row, width: int) -> list[str]:
+    where = "" if one["where"] == "everywhere" else f" @{one_line(one['where'])}"
+    head = f"  {one_line(one['id'])}  {one['direction']}: {one['concept']['name']}{where}"
+    told = "" if _size(one["change"]) else ", not told from chance"
+    numbers = f"    A {_said(one['effect_a'])}  B {_said(one['effect_b'])}"
+    change = f"    change {_said(one['change'])}{told}" if one["change"] else f"    {one['how']}"
+    return [fit(head, width).rstrip(), numbers, *wrapped(change.strip(), width, indent="    ")]
+
+
+def _said(interval: Row | None) -> str:
+    if interval is None:
+        return "not there"
+    ends = f"[{signed(interval['ci_low'], digits=2)}, {signed(interval['ci_high'], digits=2)}]"
+    return f"{signed(interval['effect'], digits=2)} {ends}"
