@@ -179,9 +179,9 @@ def _pools(
 
 def training_plan(lm: LanguageModel, n_tokens: int, settings: ReadSettings) -> SaeTraining:
     """Choose sizes by the number of response tokens to train on; docs/scope.md says what they cost."""
-    times = 8 if n_tokens >= 700_000 else 4 if n_tokens >= 200_000 else 2
+    times = 8 if n_tokens >= 600_000 else 4 if n_tokens >= 120_000 else 2
     n_latents = settings.n_latents or max(256, times * lm.width)
-    wanted = min(1_700_000, max(int(1.5 * n_tokens), 500_000))
+    wanted = min(1_700_000, max(int(1.5 * n_tokens), min(1_000_000, 6 * n_tokens)))
     return SaeTraining(
         n_latents=n_latents,
         k=min(settings.k, n_latents // 2),
