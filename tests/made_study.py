@@ -40,6 +40,9 @@ def hypothesis(id: str, of: dict[str, Any], effect: float, **changes: Any) -> di
         "p": 1e-6,
         "q": 1e-5,
         "delta_displayed": effect,
+        "equal_length_share": 0.5 + effect * 0.6,
+        "own_lean": {"effect": effect, "ci_low": effect - width, "ci_high": effect + width},
+        "new_sources": None,
         "equal_length": {"effect": effect * 0.6, "ci_low": effect * 0.6 - width, "ci_high": effect * 0.6 + width},
         "at_stake": 0.31,
         "chosen_share": {"effect": share, "ci_low": share - 0.03, "ci_high": share + 0.03},
@@ -72,7 +75,8 @@ def pair_id(number: int) -> str:
 
 def hypotheses() -> list[dict[str, Any]]:
     bold = concept("L812", "bold text", "library", tokens=("**", " **"))
-    short = {"length": "not robust to length", "equal_length": {"effect": 0.002, "ci_low": -0.02, "ci_high": 0.024}}
+    short = {"length": "not robust to length", "equal_length_share": 0.501}
+    short["equal_length"] = {"effect": 0.002, "ci_low": -0.02, "ci_high": 0.024}
     unlike = {"length": "inseparable from length"}
     weak = {"confirmed": False, "verdict": "not confirmed", "q": 0.4}
     few = {"confirmed": False, "verdict": "too few witnesses", "q": None, "n_groups": 7}
@@ -98,22 +102,38 @@ def example(number: int, disparity: float) -> dict[str, Any]:
     if number == 2:
         chosen = "x" * 4000 + "**late mark** and after" + "y" * 900
     starts = [at for at in range(len(chosen)) if chosen.startswith("**", at)]
+    prompt = "How do I start?\u202e" if number % 2 else "كيف أبدأ المشروع؟"
     return {
         "pair_id": pair_id(number),
         "row": number + 1,
         "group": f"g{number}",
-        "prompt": "How do I start?\u202e" if number % 2 else "كيف أبدأ المشروع؟",
-        "chosen": {"text": chosen, "marks": [[at, at + 2, 0.2 + 0.15 * (at % 6)] for at in starts], "n_cut": number},
-        "rejected": {"text": rejected, "marks": [], "n_cut": 0},
+        "prompt": {"text": prompt, "marks": [], "n_cut_chars": 0},
+        "chosen": {
+            "text": chosen,
+            "marks": [[at, at + 2, 0.2 + 0.15 * (at % 6)] for at in starts],
+            "n_cut_chars": number,
+        },
+        "rejected": {"text": rejected, "marks": [], "n_cut_chars": 0},
         "disparity": disparity,
     }
 
 
 def names() -> dict[str, Any]:
-    lifted = [{"token": one, "lift": 40.5 - n, "share": 0.4} for n, one in enumerate(("**", " **", ":**", "<b>"))]
-    bold = {"name": "bold text", "named_by": "library", "name_score": 0.91, "lifted_tokens": lifted, "abstained": False}
-    more = {"ngrams": [{"text": "**Step", "lift": 18.0}], "library": {"rule": "bold", "r": 0.83}, "spans": []}
-    return {"L812": bold | more, "C9": {"lifted_tokens": [], "ngrams": [], "library": None, "abstained": True}}
+    words = enumerate(("**", " **", ":**", "<b>"))
+    lifted = [{"token": one, "lift": 4.5 - n, "share": 0.4, "where": "before" if n == 2 else "on"} for n, one in words]
+    bold = {"name": "bold text", "named_by": "library", "name_score": 0.91, "lifted_tokens": lifted, "abstained": 0}
+    more = {"ngrams": [{"text": "**Step", "lift": 18.0}], "library": {"rule": "bold", "name": "bold text", "r": 0.83}}
+    span = {
+        "pair_id": pair_id(1),
+        "row": 2,
+        "side": "chosen",
+        "text": "is **a plan** for <b>",
+        "marked": [[3, 5], [11, 13]],
+    }
+    more |= {"spans": [span | {"kind": "top"}, span | {"kind": "random"}], "shuffled_95": 0.61, "score_note": ""}
+    meta = {"product": "names", "format_version": 1}
+    bare = {"lifted_tokens": [], "ngrams": [], "library": None, "spans": [], "abstained": 2, "score_note": HOSTILE}
+    return {"_meta": meta, "L812": bold | more, "C9": bare}
 
 
 def contrast() -> dict[str, Any]:
@@ -157,20 +177,29 @@ def make(study: Path, *, rows: list[dict[str, Any]] | None = None) -> Path:
     rows = hypotheses() if rows is None else rows
     traced = {"for": [example(n, 1.0) for n in range(4)], "against": [example(7, -1.0)], "random": [example(9, 0.0)]}
     settings = {"source": "data/pairs one.jsonl", "sample": 240, "seed": 0, "model": "default", "layer": 15}
-    scope = {"fingerprint": "5c09e5c09e5c09e5", "n_latents": 2048, "layer": 15, "model": "SmolLM2-135M-Instruct"}
-    quality = {"unexplained_variance": 0.29, "dead_share": 0.04, "loss_clean": 2.31, "loss_spliced": 2.52}
+    scope = {"fingerprint": "5c09e5c09e5c09e5", "layer": 15, "n_layers": 30, "max_length": 1024}
+    model = {"name": "SmolLM2-135M-Instruct", "family": "llama", "fingerprint": "0123456789abcdef"}
+    quality = {"unexplained_variance": 0.29, "silent_latents": 0.04}
+    quality |= {"loss_nats": {"clean": 2.31, "spliced": 2.52, "mean_ablated": 9.4, "n_texts": 64}}
     write(study / "hypotheses.json", rows)
     write(study / "contrast.json", contrast())
     write(study / "names.json", names())
     write(study / "evidence.json", {"g-L812": traced, "g-C9": {"for": [example(1, 1.0)]}})
     write(study / "check.json", checklist())
     write(study / "study.json", settings | {"max_length": 1024})
-    write(study / "scope" / "scope.json", scope | {"training": quality | {"loss_ablated": 9.4}})
+    write(
+        study / "scope" / "scope.json", scope | {"model": model, "sae": {"n_latents": 2048, "k": 32, "report": quality}}
+    )
     write(study / "pairs.manifest.json", {"product": "pairs", "format_version": 1, "fingerprint": "aaaabbbbccccdddd"})
     refused = [{"row": n, "reason": "empty answer", "found": HOSTILE} for n in range(5, 30)]
     lines = [json.dumps(one) for one in [*refused, {"row": 99, "reason": "not text", "found": "null"}]]
     (study / "refused.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return study
+
+
+def draw(number: int) -> float:
+    """The chance that decides a pair's disparities: under .5 the concept is at stake."""
+    return float(np.random.default_rng(number).random())
 
 
 def write_tables(study: Path, rows: list[dict[str, Any]], *, first: int = 0, count: int = N_PAIRS) -> None:
@@ -184,9 +213,11 @@ def write_tables(study: Path, rows: list[dict[str, Any]], *, first: int = 0, cou
     pq.write_table(pa.table(columns), study / "pairs.parquet")
     parts = []
     for row in rows:
-        draws = np.array([np.random.default_rng(n).random() for n in numbers])
+        draws = np.array([draw(n) for n in numbers])
         at_stake = draws < 0.5
         plus = draws < 0.25 * (1 + 2 * row["effect"])
         disparity = np.where(at_stake, np.where(plus, 1.0, -1.0), 0.0)
         parts.append(pa.table({"hypothesis_id": [row["id"]] * count, "pair_id": ids, "disparity": disparity}))
-    pq.write_table(pa.concat_tables(parts), study / "hypotheses.parquet")
+    none = pa.table({"hypothesis_id": pa.array([], pa.string()), "pair_id": pa.array([], pa.string())})
+    none = none.append_column("disparity", pa.array([], pa.float64()))
+    pq.write_table(pa.concat_tables([none, *parts]), study / "hypotheses.parquet")

@@ -16,7 +16,7 @@ from tiltscope.errors import UsageError
 from tiltscope.report.content import families
 from tiltscope.report.show import show_product
 from tiltscope.report.terminal import render_hypotheses, render_trace
-from tiltscope.report.text import anchor, visible
+from tiltscope.report.text import anchor, signed, visible, wrapped
 from tiltscope.report.words import headline
 
 __all__ = [
@@ -26,7 +26,9 @@ __all__ = [
     "render_hypotheses",
     "render_trace",
     "show_product",
+    "signed",
     "visible",
+    "wrapped",
     "write_report",
 ]
 

@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 
 TEXT_LIMIT = 1500  # characters of one answer shown as evidence
 PROMPT_LIMIT = 600
+SPANS_LIMIT = 9  # example windows of a concept
 OTHERS_LIMIT = 200  # unconfirmed findings shown
 ROWS_LIMIT = 10  # row numbers shown per reason of refusal
 ALPHA_SHARE = 0.06  # share of p < .05 that a calibrated null may show
@@ -37,9 +38,12 @@ SECTIONS = (
 
 ESTIMANDS = {
     "tau": "lean: mean of (chosen shows it − rejected shows it), from −1 to 1",
-    "delta": "extra lean inside this kind of pairs, per pair in which the concept is at stake",
-    "shift": "extra move of the chosen side on these prompts, in units of the concept's usual difference",
+    "delta": "excess of the preference in this kind of pairs over other pairs, length held fixed",
+    "shift": "excess of the preference after this kind of prompt over other prompts, length held fixed",
 }
+SHIFT_UNIT = (
+    "excess of the move after this kind of prompt, in units of the concept's usual difference, length held fixed"
+)
 
 LIMITS = (
     "These are hypotheses about what training will teach, read from the data. No model was trained to make this "
@@ -133,14 +137,14 @@ def _verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[s
     confirmed = sum(bool(row["confirmed"]) for row in hypotheses)
     candidates = contrast.get("n_candidates", sum(row.get("q") is not None for row in hypotheses))
     views = contrast.get("views") or {}
-    tested = sum(int(view.get("n_tested") or 0) for view in views.values()) if views else None
+    tested = sum(int(view.get("n_cells") or 0) for view in views.values()) if views else None
     few = sum(row.get("verdict") == "too few witnesses" for row in hypotheses)
     split = [row for row in hypotheses if _halves_disagree(row)]
     return {
         "n_confirmed": confirmed,
         "n_families": spokesmen,
         "n_candidates": candidates,
-        "n_tested": tested,
+        "n_cells": tested,
         "n_too_few_witnesses": few,
         "n_halves_disagree": len(split),
         "calibration": calibration(contrast.get("nulls") or []),
@@ -149,7 +153,7 @@ def _verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[s
 
 
 def _verdict_sentence(confirmed: int, spokesmen: int, candidates: int, tested: int | None) -> str:
-    scope = f"{number(candidates)} candidates" + (f" out of {number(tested)} cells tested" if tested else "")
+    scope = f"{number(candidates)} candidates" + (f" out of {number(tested)} cells looked at" if tested else "")
     if not confirmed:
         return (
             f"Nothing was confirmed among {scope}. That is not proof that these data teach nothing: a lean may be too "
@@ -173,50 +177,57 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _side(example: Row, side: str) -> dict[str, Any]:
-    body = example.get(side) or {}
-    text = str(body.get("text") or "")
-    pieces, left_out = excerpt(text, body.get("marks") or [], limit=TEXT_LIMIT)
+def _side(body: Any, limit: int) -> dict[str, Any]:
+    """One text as pieces; n_characters counts the whole text, also what the tracing already left out."""
+    body = body if isinstance(body, Mapping) else {"text": body}
+    text, marks = str(body.get("text") or ""), body.get("marks") or []
+    pieces, left_out = excerpt(text, marks, limit=limit)
+    cut = int(body.get("n_cut_chars") or 0)
     return {
         "pieces": [{"text": piece.text, "strength": round(piece.strength, 3)} for piece in pieces],
-        "n_characters": len(text),
-        "n_left_out": left_out,
-        "n_cut": int(body.get("n_cut") or 0),
-        "n_marks": len(body.get("marks") or []),
+        "n_characters": len(text) + cut,
+        "n_left_out": left_out + cut,
+        "n_marks": len(marks),
     }
 
 
 def _example(example: Row) -> dict[str, Any]:
-    marks = example.get("prompt_marks") or []
-    prompt, left_out = excerpt(str(example.get("prompt") or ""), marks, limit=PROMPT_LIMIT)
     return {
         "pair_id": visible(str(example.get("pair_id", ""))),
         "row": example.get("row"),
         "group": one_line(str(example.get("group") or ""), limit=60),
-        "prompt": [{"text": piece.text, "strength": round(piece.strength, 3)} for piece in prompt],
-        "prompt_left_out": left_out,
-        "chosen": _side(example, "chosen"),
-        "rejected": _side(example, "rejected"),
+        "prompt": _side(example.get("prompt"), PROMPT_LIMIT),
+        "chosen": _side(example.get("chosen"), TEXT_LIMIT),
+        "rejected": _side(example.get("rejected"), TEXT_LIMIT),
         "disparity": example.get("disparity"),
     }
 
 
+_COUNTS = ("n_pairs", "n_groups", "n_explore", "n_confirm", "n_explore_groups", "n_confirm_groups")
+
 KINDS = (
     ("for", "Pairs that carry it", "strongest first"),
     ("against", "Pairs against it", "strongest first"),
-    ("random", "Pairs drawn at random", "seeded draw among pairs in which it is at stake"),
+    ("random", "Pairs drawn at random", "seeded, among all pairs at stake"),
 )
 
 
-def _evidence(evidence: Row | None, hypothesis: Row) -> list[dict[str, Any]]:
+def evidence_note(evidence: Row, kind: str, n_shown: int) -> str:
+    """Say how many of how many pairs are shown, and how they were chosen."""
+    how = next(how for name, _, how in KINDS if name == kind)
+    total = evidence.get(f"n_{kind}")
+    if kind == "random" and evidence.get("n_for") is not None:
+        total = int(evidence["n_for"]) + int(evidence.get("n_against") or 0)
+    if total is None:
+        return f"{n_shown}, {how}"
+    return f"{number(n_shown)} of {number(total)}, {how}" if total else "there is none"
+
+
+def _evidence(evidence: Row) -> list[dict[str, Any]]:
     out = []
-    for kind, title, how in KINDS:
-        examples = [_example(one) for one in (evidence or {}).get(kind) or []]
-        total = (evidence or {}).get(f"n_{kind}")
-        of = f"{number(total)} {kind if kind != 'random' else 'pairs'}" if total is not None else ""
-        of = of or f"{number(hypothesis.get('n_pairs'))} pairs tested"
-        how = (evidence or {}).get(f"how_{kind}") or how
-        note = f"{len(examples)} of {of}, {visible(str(how))}" if examples else f"none among {of}"
+    for kind, title, _ in KINDS:
+        examples = [_example(one) for one in evidence.get(kind) or []]
+        note = evidence_note(evidence, kind, len(examples))
         out.append({"kind": kind, "title": title, "note": note, "examples": examples})
     return out
 
@@ -224,17 +235,28 @@ def _evidence(evidence: Row | None, hypothesis: Row) -> list[dict[str, Any]]:
 def _naming(concept: Row, names: Row) -> dict[str, Any]:
     known = names.get(concept["id"]) or {}
     tokens = known.get("lifted_tokens") or [{"token": one} for one in concept.get("top_tokens") or ()]
-    library = known.get("library")
+    library, spans = known.get("library"), known.get("spans") or []
     return {
         "named_by": one_line(str(concept.get("named_by") or "nobody"), limit=60),
         "name_score": concept.get("name_score"),
+        "shuffled_95": known.get("shuffled_95"),
+        "score_note": one_line(str(known.get("score_note") or ""), limit=200),
         "tokens": [{**_plain(one), "token": token(str(one.get("token", "")))} for one in tokens[:12]],
         "n_tokens": len(tokens),
-        "ngrams": [_plain(one) for one in (known.get("ngrams") or [])[:8]],
+        "ngrams": [{**_plain(one), "text": token(str(one.get("text", "")))} for one in (known.get("ngrams") or [])[:8]],
         "n_ngrams": len(known.get("ngrams") or []),
         "library": _plain(library) if library else None,
-        "abstained": bool(known.get("abstained")),
+        "spans": [_span(one) for one in spans[:SPANS_LIMIT]],
+        "n_spans": len(spans),
+        "abstained": int(known.get("abstained") or 0),
+        "errors": int(known.get("errors") or 0),
     }
+
+
+def _span(span: Row) -> dict[str, Any]:
+    """A window of a text with every firing token marked."""
+    body = _side({"text": span.get("text"), "marks": span.get("marked")}, TEXT_LIMIT)
+    return {"row": span.get("row"), "side": _plain(span.get("side")), "kind": _plain(span.get("kind")), **body}
 
 
 def _finding(rows: Sequence[Row], names: Row, evidence: Row) -> dict[str, Any]:
@@ -249,14 +271,19 @@ def _finding(rows: Sequence[Row], names: Row, evidence: Row) -> dict[str, Any]:
         "title": f"{how} {what}",
         "where": place(first),
         "near_zero": near_zero(first),
-        "unit": ESTIMANDS.get(str(first.get("estimand")), ""),
+        "unit": _unit(first),
         "halves_disagree": _halves_disagree(first),
         "hypothesis": _plain(shown),
         "naming": _naming(first["concept"], names),
         "same_thing": [_same(row) for row in rows[1:]],
         "has_evidence": first["id"] in evidence,
-        "evidence": _evidence(evidence.get(first["id"]), first) if first["id"] in evidence else [],
+        "evidence": _evidence(evidence[first["id"]]) if first["id"] in evidence else [],
     }
+
+
+def _unit(row: Row) -> str:
+    moved = row.get("estimand") == "shift" and str(row["concept"]["id"]).startswith("R")
+    return SHIFT_UNIT if moved else ESTIMANDS.get(str(row.get("estimand")), "")
 
 
 def _same(row: Row) -> dict[str, Any]:
@@ -318,23 +345,85 @@ def _checklist(check: Any) -> dict[str, Any] | None:
     if not isinstance(check, Mapping):
         return None
     items = [_plain(one) for one in check.get("checklist") or [] if isinstance(one, Mapping)]
-    whole = [one for one in items if not one.get("domain")]
-    facts = {key: _plain(value) for key, value in check.items() if isinstance(value, (int, float, str, bool))}
-    return {"items": whole, "by_domain": [one for one in items if one.get("domain")], "facts": facts}
+    return {
+        "items": [one for one in items if not one.get("domain")],
+        "by_domain": [one for one in items if one.get("domain")],
+        "facts": _facts(check),
+    }
+
+
+def _facts(check: Row) -> list[dict[str, str]]:
+    """What `check` found beside the traits, each as a label and a sentence."""
+
+    def part(*keys: str) -> Any:
+        value: Any = check
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    told = [("shape", one_line(str(part("shape"))))] if part("shape") else []
+    if part("length", "words"):
+        words = part("length", "words")
+        ends = f"[{number(words.get('ci_low'))}, {number(words.get('ci_high'))}]"
+        medians = f"chosen {number(words.get('chosen_median'))}, rejected {number(words.get('rejected_median'))}"
+        told.append(("length", f"median words: {medians}; ratio {number(words.get('ratio'))} {ends}"))
+    if part("repeats"):
+        shared = number(part("repeats", "n_pairs_sharing_a_prompt"))
+        told.append(
+            ("repeats", f"{number(part('repeats', 'n_exact'))} exact; {shared} pairs share a prompt with others")
+        )
+    if part("contradictions"):
+        both = number(part("contradictions", "n_answers_that_win_and_lose"))
+        swapped = number(part("contradictions", "n_swapped"))
+        told.append(
+            ("contradictions", f"{swapped} pairs stand there the other way round too; {both} answers win and lose")
+        )
+    if part("cut"):
+        pairs, limit = number(part("cut", "n_pairs_cut")), number(part("cut", "max_tokens"))
+        told.append(("cut", f"about {pairs} pairs are longer than {limit} tokens (estimated without a tokenizer)"))
+    return [{"label": label, "text": text} for label, text in told]
+
+
+def _scope(scope: Row) -> dict[str, Any]:
+    """What the report says of the autoencoder, from scope.json; the whole file is in the folder."""
+
+    def part(*keys: str) -> Any:
+        value: Any = scope
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    if not scope:
+        return {}
+    unexplained = part("sae", "report", "unexplained_variance")
+    loss = part("sae", "report", "loss_nats") or {}
+    return {
+        "model": _plain(part("model", "name")),
+        "model fingerprint": part("model", "fingerprint"),
+        "layer": f"{part('layer')} of {part('n_layers')}",
+        "latents": part("sae", "n_latents"),
+        "active on a token": part("sae", "k"),
+        "variance explained": None if unexplained is None else percent(1 - unexplained),
+        "silent latents": percent(part("sae", "report", "silent_latents")),
+        "loss in nats": "; ".join(f"{str(key).replace('_', ' ')} {number(loss[key])}" for key in loss),
+        "max length": part("max_length"),
+        "scope fingerprint": part("fingerprint"),
+    }
 
 
 def commands(study_name: str, settings: Row) -> list[str]:
     """Return the commands that make this study again, from what study.json records."""
-    recorded = settings.get("commands") or settings.get("command")
-    if recorded:
-        return [one_line(str(one)) for one in ([recorded] if isinstance(recorded, str) else recorded)]
-    words = ["tiltscope", "audit", _shell(str(settings.get("source") or "DATA")), "--out", _shell(study_name)]
-    for key in ("sample", "seed", "model", "layer", "sae", "max_length", "group", "domain"):
+    source = str(settings.get("source") or "DATA")
+    bundled = source.replace("\\", "/").endswith("tiltscope/data/demo.jsonl.gz")
+    words = ["tiltscope", "audit", "demo" if bundled else _shell(source), "--out", _shell(study_name)]
+    for field_name, column in (settings.get("map") or {}).items():
+        words += ["--map", _shell(f"{field_name}={column}")]
+    for key in ("group", "domain", "sample", "model", "layer", "sae", "max_length", "template", "seed"):
         value = settings.get(key)
         if value is not None and value != "":
             words += [f"--{key.replace('_', '-')}", _shell(str(value))]
-    for field_name, column in (settings.get("map") or {}).items():
-        words += ["--map", _shell(f"{field_name}={column}")]
+    if settings.get("allow_refused"):
+        words.append("--allow-refused")
     return [" ".join(words)]
 
 
@@ -353,7 +442,7 @@ def gather(study: Path) -> dict[str, Any]:
     hypotheses = load_hypotheses(study)
     contrast = load(study, "contrast.json", verb="contrast") or {}
     names = load(study, "names.json", verb="name") or {}
-    evidence = load(study, "evidence.json", verb="report") or {}
+    evidence = load(study, "evidence.json", verb="audit") or {}
     settings = load(study, "study.json", verb="read") or {}
     grouped = families(hypotheses)
     findings = [_finding(rows, names, evidence) for rows in grouped]
@@ -369,17 +458,15 @@ def gather(study: Path) -> dict[str, Any]:
         ],
         "findings": findings,
         "not_confirmed": _others(hypotheses),
-        "counts": {key: contrast.get(key) for key in ("n_pairs", "n_groups", "n_explore", "n_confirm")},
+        "counts": {key: contrast.get(key) for key in _COUNTS},
         "views": _plain(contrast.get("views") or {}),
         "checklist": _checklist(load(study, "check.json", verb="check")),
         "refused": _refused(study),
         "reading": {
-            "study": _plain(settings),
-            "scope": _plain(load(study, "scope/scope.json", verb="read") or {}),
-            "read": _plain(contrast.get("read") or {}),
+            "study": _plain({key: value for key, value in settings.items() if value is not None}),
+            "scope": _scope(load(study, "scope/scope.json", verb="read") or {}),
             "length": _plain(contrast.get("length") or {}),
             "settings": _plain(contrast.get("settings") or {}),
-            "split": _plain(contrast.get("split") or {}),
         },
         "limits": list(LIMITS),
         "commands": commands(study.name, settings),
@@ -395,6 +482,6 @@ def _missing(study: Path) -> list[str]:
         "scope/scope.json": "read",
         "contrast.json": "contrast",
         "names.json": "name",
-        "evidence.json": "report",
+        "evidence.json": "audit",
     }
     return [f"{name} (made by tiltscope {verb})" for name, verb in made_by.items() if not (study / name).exists()]

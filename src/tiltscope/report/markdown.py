@@ -103,7 +103,7 @@ def _example(example: Row) -> list[str]:
         "",
         f"Row {number(example['row'])}, pair `{example['pair_id']}`, difference {signed(example['disparity'])}",
     ]
-    for title, pieces in (("prompt", example["prompt"]), *((s, example[s]["pieces"]) for s in ("chosen", "rejected"))):
+    for title, pieces in ((side, example[side]["pieces"]) for side in ("prompt", "chosen", "rejected")):
         lines += ["", f"{title}:", "", _block(_marked(pieces))]
     return lines
 
@@ -133,6 +133,7 @@ def _tables(content: Row) -> list[str]:
     lines += _table(head, map(_other, others["rows"])) if others["rows"] else []
     lines += ["## Preflight checklist", ""]
     if checklist:
+        lines += [*(f"- {fact['label']}: {_safe(fact['text'])}" for fact in checklist["facts"]), ""]
         head = ("trait", "domain", "chosen", "rejected", "difference", "groups")
         lines += _table(head, map(_trait, [*checklist["items"], *checklist["by_domain"]]))
     else:

@@ -91,20 +91,20 @@ def _dull(hypothesis: Row) -> list[dict[str, Any]]:
 
 
 def _scales(findings: Sequence[Row]) -> dict[str, float]:
-    """The half-width of the interval pictures, one for each estimand, so that bars can be compared."""
+    """The half-width of the interval pictures, one for each unit, so that bars can be compared."""
     scales: dict[str, float] = {}
     for finding in findings:
         row = finding["hypothesis"]
         equal = row.get("equal_length") or {}
         ends = [row["ci_low"], row["ci_high"], equal.get("ci_low"), equal.get("ci_high")]
-        key = str(row.get("estimand"))
+        key = str(finding["unit"])
         scales[key] = max(scales.get(key, 0.0), *(abs(end) for end in ends if end is not None))
     return scales
 
 
 def _bar(interval: Row | None, scale: float) -> dict[str, float] | None:
     """Where an interval lies in the picture: x of its ends and of its middle."""
-    if not interval or interval.get("effect") is None or interval.get("ci_low") is None:
+    if not interval or any(interval.get(key) is None for key in ("effect", "ci_low", "ci_high")):
         return None
     half = _WIDTH / 2 - 8
 

@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltscope.report.content import KINDS, SECTIONS, families
-from tiltscope.report.text import Piece, counted, excerpt, fit, number, one_line, signed, width_of, wrapped
+from tiltscope.report.content import KINDS, SECTIONS, evidence_note, families
+from tiltscope.report.text import Piece, excerpt, fit, number, one_line, signed, width_of, wrapped
 from tiltscope.report.words import headline, wish
 
 __all__ = ["render_hypotheses", "render_trace"]
@@ -90,13 +90,9 @@ def render_trace(hypothesis: Row, evidence: Row, *, width: int = 80, colour: boo
         f"id {one_line(str(hypothesis['id']))}; firing tokens stand " + ("underlined" if colour else "in ⟦ ⟧"),
         "",
     ]
-    for kind, title, how in KINDS:
+    for kind, title, _ in KINDS:
         examples = evidence.get(kind) or []
-        total = evidence.get(f"n_{kind}")
-        of = number(total) if total is not None else f"{number(hypothesis.get('n_pairs'))} tested"
-        how = one_line(str(evidence.get(f"how_{kind}") or how))
-        note = f"{title}: {len(examples)} of {of}" + (f", {how}" if examples else "")
-        lines += [*wrapped(note, width), ""]
+        lines += [*wrapped(f"{title}: {evidence_note(evidence, kind, len(examples))}", width), ""]
         for example in examples:
             lines += _pair(example, width, colour)
     return "\n".join(lines).rstrip()
@@ -107,19 +103,17 @@ def _pair(example: Row, width: int, colour: bool) -> list[str]:
     said = "" if disparity is None else f" · chosen − rejected {signed(disparity, digits=2)}"
     head = f"── row {number(example.get('row'))} · pair {one_line(str(example.get('pair_id', '')))}{said} "
     lines = [fit(head + "─" * width, width) if width_of(head) > width else head + "─" * (width - width_of(head))]
-    lines += _text("prompt", {"text": example.get("prompt"), "marks": example.get("prompt_marks")}, width, colour)
-    for side in ("chosen", "rejected"):
+    for side in ("prompt", "chosen", "rejected"):
         lines += _text(side, example.get(side) or {}, width, colour)
     return [*lines, ""]
 
 
 def _text(label: str, body: Row, width: int, colour: bool) -> list[str]:
-    text, marks = str(body.get("text") or ""), body.get("marks") or []
+    text, marks, cut = str(body.get("text") or ""), body.get("marks") or [], int(body.get("n_cut_chars") or 0)
     pieces, left_out = excerpt(text, marks, limit=_TEXT_LIMIT)
-    notes = [f"{number(len(text) - left_out)} of {number(len(text))} characters"] if left_out else []
-    notes += [f"{counted(int(body['n_cut']), 'token')} not read"] if body.get("n_cut") else []
-    head = label + (f" ({'; '.join(notes)})" if notes else "")
-    return [head, *_wrap(_mark(pieces, colour), width, colour)]
+    whole = len(text) + cut
+    note = f" ({number(len(text) - left_out)} of {number(whole)} characters)" if left_out or cut else ""
+    return [label + note, *_wrap(_mark(pieces, colour), width, colour)]
 
 
 def _mark(pieces: Sequence[Piece], colour: bool) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 
 from tiltscope.report.text import one_line, percent, signed, token
 
-__all__ = ["concept_name", "equal_length_share", "headline", "headline_parts", "near_zero", "place", "wish"]
+__all__ = ["concept_name", "headline", "headline_parts", "near_zero", "place", "wish"]
 
 Row = Mapping[str, Any]
 
-_BREAKS = re.compile(r"\s+(?:with|of|to|for|by|from|in|on|between|as|without|about)\s+")
+_BREAKS = re.compile(r"\s+(?:(?:with|of|to|for|by|from|in|on|between|as|without|about|before|after|such)\s|\()")
+_TOKENS = re.compile(r"(?:word|phrase|token)s? “")
+_BLANK_LINES = ("second line break of a blank line", "first line break of a blank line")
 _COUNTABLE = frozenset(
     (
         "heading",
@@ -54,6 +56,9 @@ _COUNTABLE = frozenset(
         "ellipsis",
         "step",
         "greeting",
+        "line",
+        "space",
+        "tab",
     )
 )
 _ALWAYS_PLURAL = frozenset({"emoji", "parentheses", "people"})
@@ -67,8 +72,31 @@ def _plural(word: str) -> str:
     return word[:-1] + "ies" if word.endswith("y") else word + "s"
 
 
+def _phrase(name: str, author: str) -> tuple[str, bool, bool]:
+    """A name inside a sentence: the phrase, whether it is plural, and whether it needs "of" after "more"."""
+    if author.startswith(("library", "person")):
+        noun, detailed, detail = name.partition(": ")
+        noun, plural = _noun(noun)
+        return noun + (f" ({detail})" if detailed else ""), plural, False
+    if author != "tokens":
+        return f"“{name.strip('“”')}”", False, True
+    if name.startswith("words such as"):
+        return name, True, False
+    if _TOKENS.match(name):
+        return f"the {name}", False, True
+    if name.startswith(_BLANK_LINES):
+        return "blank lines", True, False
+    if name.startswith("unclear"):
+        return f"something {name}", False, True
+    noun, plural = _noun(name)
+    return noun, plural, not plural
+
+
 def _noun(name: str) -> tuple[str, bool]:
     """The name as it stands after "more", and whether it is plural: heading -> headings, bold text stays."""
+    for kind in ("answers with ", "prompts with "):
+        if name.startswith(kind):
+            return kind + _noun(name.removeprefix(kind))[0], True
     head = _BREAKS.split(name, maxsplit=1)[0]
     words = head.split(" ")
     last = words[-1].lower()
@@ -100,12 +128,10 @@ def wish(hypothesis: Row) -> tuple[str, str, bool]:
     if not _is_named(concept):
         fires = _quoted(list(concept.get("top_tokens") or ()), limit=3)
         seen = f", which fires on {fires}" if fires else ""
-        return "less" if less else "more", f"of an unnamed concept ({concept_name(concept)}{seen})", False
-    name = concept_name(concept)
-    if not str(concept["named_by"]).startswith(("library", "person")):
-        return "less" if less else "more", f"of “{name.strip('“”')}”", False
-    noun, plural = _noun(name)
-    return ("fewer" if plural else "less") if less else "more", noun, plural
+        return "less" if less else "more", f"of an unnamed concept ({concept.get('id', '?')}{seen})", False
+    what, plural, needs_of = _phrase(concept_name(concept), str(concept["named_by"]))
+    how = ("fewer" if plural else "less") if less else "more"
+    return how, f"of {what}" if needs_of else what, plural
 
 
 def place(hypothesis: Row) -> str:
@@ -113,17 +139,29 @@ def place(hypothesis: Row) -> str:
     region = hypothesis.get("region")
     if not region:
         return ""
-    fires = _quoted(list(region.get("top_tokens") or ()))
     name = one_line(str(region.get("name") or ""), limit=90)
-    named = bool(name) and name != region.get("id") and not name.startswith(("cluster ", "region "))
-    tokens = f" (tokens {fires})" if fires else ""
-    if hypothesis.get("view") == "prompt":
+    fires = _quoted(list(region.get("top_tokens") or ()))
+    tokens = f" (tokens {fires})" if fires and "“" not in name else ""
+    asked = hypothesis.get("view") == "prompt"
+    if not name or name == region.get("id") or name.startswith(("around ", "unclear", "latent ", "cluster ")):
         return (
-            f"When the prompt is about {name}{tokens}"
-            if named
-            else f"When the prompt is of kind {region['id']}{tokens}"
+            f"When the prompt is of kind {region['id']}{tokens}"
+            if asked
+            else f"In pairs of kind {region['id']}{tokens}"
         )
-    return f"In pairs about {name}{tokens}" if named else f"In pairs of kind {region['id']}{tokens}"
+    if not asked:
+        return f"In pairs rich in {_rich(name)}{tokens}"
+    if name.startswith("prompts about "):
+        return f"When the prompt is about {name.removeprefix('prompts about ')}{tokens}"
+    if name.startswith("prompts with "):
+        return f"When the prompt comes with {_noun(name.removeprefix('prompts with '))[0]}{tokens}"
+    return f"When the prompt is about {name}{tokens}"
+
+
+def _rich(name: str) -> str:
+    """A kind of pairs by what its answers are full of."""
+    told = _TOKENS.match(name) or name.startswith("words such as")
+    return _phrase(name.removeprefix("answers with "), "tokens" if told else "library")[0]
 
 
 def near_zero(interval: Row) -> float:
@@ -134,49 +172,34 @@ def near_zero(interval: Row) -> float:
     return float(min(abs(low), abs(high)))
 
 
-def equal_length_share(hypothesis: Row) -> float | None:
-    """Return the share at equal length: 1/2 + (share - 1/2) * equal-length lean / total lean.
-
-    Exact for one latent, where lean = at stake x (2 share - 1). None where the estimand is not a plain lean, where the
-    lean is nought, or where the result would be no share.
-    """
-    share, equal, lean = hypothesis.get("chosen_share"), hypothesis.get("equal_length"), hypothesis.get("effect")
-    if hypothesis.get("estimand") != "tau" or not share or not equal or not lean:
-        return None
-    if share.get("effect") is None or equal.get("effect") is None:
-        return None
-    value = 0.5 + (float(share["effect"]) - 0.5) * float(equal["effect"]) / float(lean)
-    return value if 0 <= value <= 1 else None
-
-
 def _at_equal_length(hypothesis: Row) -> str:
+    if hypothesis.get("region"):
+        ends = f"[{signed(hypothesis['ci_low'])}, {signed(hypothesis['ci_high'])}]"
+        return f"the excess over other pairs, length held fixed, is {signed(hypothesis['effect'])} {ends}"
     if hypothesis.get("length") == "inseparable from length":
         return "too few pairs have answers of like length to tell it from length"
-    equal = hypothesis.get("equal_length")
-    if not equal or equal.get("effect") is None:
+    share = hypothesis.get("equal_length_share")
+    if share is None:
         return ""
-    share = equal_length_share(hypothesis)
-    lean = f"{signed(equal['effect'])} [{signed(equal['ci_low'])}, {signed(equal['ci_high'])}]"
-    said = f"at equal length {percent(share) if share is not None else lean}"
-    return said if hypothesis.get("length") != "not robust to length" else said + ", so length may be all of it"
+    doubt = ", so length may be all of it" if hypothesis.get("length") == "not robust to length" else ""
+    return f"at equal length {percent(share)}{doubt}"
 
 
 def _share_sentence(hypothesis: Row, plural: bool) -> str:
-    share, stake = hypothesis.get("chosen_share"), hypothesis.get("at_stake")
+    share, stake = hypothesis.get("chosen_share") or {}, hypothesis.get("at_stake")
     they, them = ("They are", "them") if plural else ("It is", "it")
     where = "those pairs" if hypothesis.get("region") else "pairs"
     tail = _at_equal_length(hypothesis)
-    if stake is None or not share or share.get("effect") is None:
-        body = (
-            f"The difference is {signed(hypothesis['effect'])} "
-            f"[{signed(hypothesis['ci_low'])}, {signed(hypothesis['ci_high'])}]"
-        )
+    value, low, high = (share.get(key) for key in ("effect", "ci_low", "ci_high"))
+    if stake is None or value is None:
+        ends = f"[{signed(hypothesis['ci_low'])}, {signed(hypothesis['ci_high'])}]"
+        body = f"The difference is {signed(hypothesis['effect'])} {ends}"
     else:
-        few = "only " if hypothesis.get("direction") == "less" and share["effect"] < 0.5 else ""
-        ends = f"[{percent(share['ci_low'])[:-2]}, {percent(share['ci_high'])[:-2]}]"
+        few = "only " if hypothesis.get("direction") == "less" and value < 0.5 else ""
+        ends = "" if low is None or high is None else f" [{percent(low)[:-2]}, {percent(high)[:-2]}]"
         body = (
             f"{they} at stake in {percent(stake)} of {where}, and the chosen side has more of {them} "
-            f"in {few}{percent(share['effect'])} of those {ends}"
+            f"in {few}{percent(value)} of those{ends}"
         )
     return f"{body}; {tail}." if tail else f"{body}."
 
@@ -186,7 +209,7 @@ def headline_parts(hypothesis: Row) -> list[tuple[str, bool]]:
     how, what, plural = wish(hypothesis)
     opening = place(hypothesis)
     against = ""
-    if opening and hypothesis.get("estimand") != "tau":
+    if opening:
         against = " than on other prompts" if hypothesis.get("view") == "prompt" else " than in other pairs"
     lead = f"{opening}: training on this will teach: " if opening else "Training on this will teach: "
     return [(lead, False), (f"{how} {what}", True), (f"{against}. {_share_sentence(hypothesis, plural)}", False)]
@@ -199,7 +222,7 @@ def headline(hypothesis: Row) -> str:
     ...     "ci_low": -.3, "ci_high": -.1, "concept": {"id": "L1", "name": "em dash", "named_by": "library"},
     ...     "region": None, "at_stake": .25,
     ...     "chosen_share": {"effect": .1, "ci_low": .05, "ci_high": .2}, "length": "robust to length",
-    ...     "equal_length": {"effect": -.1, "ci_low": -.2, "ci_high": -.05}})
+    ...     "equal_length_share": .3})
     'Training on this will teach: fewer em dashes. They are at stake in 25 % of pairs, and the chosen side has more of \
 them in only 10 % of those [5, 20]; at equal length 30 %.'
     """
