@@ -66,6 +66,14 @@ class View:
         return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global"))
 
 
+@dataclass(frozen=True)
+class _Explored:
+    """How many cells of a view had enough witnesses, and the cells worth a second look."""
+
+    n_tested: int
+    cells: list[Found]
+
+
 def contrast(
     pairs: Pairs, features: Features, settings: ContrastSettings | None = None, *, progress: Progress | None = None
 ) -> Contrast:
@@ -82,7 +90,8 @@ def contrast(
     views = label_free_views(features, bench)
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     say("contrast: explore half", 1, 4)
-    found = [cell for view in views for cell in _explore(view, bench)]
+    explored = [_explore(view, bench) for view in views]
+    found = [cell for one in explored for cell in one.cells]
     say("contrast: confirm half", 2, 4)
     tested = confirm(found, features, bench)
     say("contrast: nulls on these data", 3, 4)
@@ -95,7 +104,7 @@ def contrast(
         (*views[1].regions, *views[2].regions),
         features.pair_ids,
         {one.hypothesis.id: one.disparity for one in tested},
-        _record(bench, views, found, tested, nulls),
+        _record(bench, list(zip(views, explored, strict=True)), tested, nulls),
     )
 
 
@@ -150,13 +159,13 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
     return tuple(region for region in regions if region.inside.sum() >= settings.min_pairs)
 
 
-def _explore(view: View, bench: Bench) -> list[Found]:
+def _explore(view: View, bench: Bench) -> _Explored:
     if not view.measures.concepts or (view.name != "global" and not view.regions):
-        return []
+        return _Explored(0, [])
     return _explore_global(view, bench) if view.name == "global" else _explore_regions(view, bench)
 
 
-def _explore_global(view: View, bench: Bench) -> list[Found]:
+def _explore_global(view: View, bench: Bench) -> _Explored:
     """Candidates; cells as strong whose halves disagree or that have too few witnesses; and every cluster."""
     effect, p = np.empty(len(view.measures.concepts)), np.empty(len(view.measures.concepts))
     halves = np.empty((2, len(effect)))
@@ -175,7 +184,7 @@ def _explore_global(view: View, bench: Bench) -> list[Found]:
     shown = [
         m for m, concept in enumerate(view.measures.concepts) if strong[m] or unseen[m] or concept.id.startswith("C")
     ]
-    return [
+    cells = [
         Found(
             view="global",
             measures=view.measures,
@@ -189,6 +198,7 @@ def _explore_global(view: View, bench: Bench) -> list[Found]:
         )
         for m in shown
     ]
+    return _Explored(int(seen.sum()), cells)
 
 
 def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:
@@ -197,7 +207,7 @@ def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:
     return np.nan_to_num(q, nan=1.0) <= bench.settings.explore_q
 
 
-def _explore_regions(view: View, bench: Bench) -> list[Found]:
+def _explore_regions(view: View, bench: Bench) -> _Explored:
     """Candidate cells of a region view; of nested prompt regions only the size that explore likes best."""
     from scipy.special import ndtr
 
@@ -216,7 +226,7 @@ def _explore_regions(view: View, bench: Bench) -> list[Found]:
         sign = int(np.sign(screen.effect[m, k]))
         if np.sign(halves[0]) == np.sign(halves[1]) == sign:
             cells.append(Found(view.name, view.measures, m, region, sign, *halves, True))
-    return cells
+    return _Explored(int(np.isfinite(screen.z).sum()), cells)
 
 
 def _best_of_nested(z: np.ndarray, families: list[str]) -> np.ndarray:
@@ -244,15 +254,16 @@ def _halves(measures: Measures, column: int, region: KindOfPair, bench: Bench) -
 
 
 def _record(
-    bench: Bench, views: Sequence[View], found: Sequence[Found], tested: Sequence[Tested], nulls: list[dict[str, Any]]
+    bench: Bench, views: Sequence[tuple[View, _Explored]], tested: Sequence[Tested], nulls: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What was tested, on what, and how the nulls came out: contrast.json."""
     counts: dict[str, dict[str, int]] = {}
-    for view in views:
+    for view, explored in views:
         entry = counts.setdefault(
-            view.name, {"n_cells": 0, "n_candidates": 0, "n_confirmed": 0, "n_too_few_witnesses": 0}
+            view.name, {"n_cells": 0, "n_tested": 0, "n_candidates": 0, "n_confirmed": 0, "n_too_few_witnesses": 0}
         )
         entry["n_cells"] += view.n_cells
+        entry["n_tested"] += explored.n_tested
     for one in tested:
         entry = counts[one.hypothesis.view]
         entry["n_candidates"] += one.hypothesis.q is not None

@@ -9,7 +9,7 @@ Refuses: to mix datasets in one folder, and to go on from a product made from ot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,9 @@ def load_data(source: str, settings: LoadSettings) -> Pairs:
     from tiltscope.pairs import load_pairs
     from tiltscope.planting import bundled_demo
 
-    return load_pairs(bundled_demo() if source == "demo" else source, settings)
+    if source == "demo":
+        return replace(load_pairs(bundled_demo(), settings), source="demo")
+    return load_pairs(source, settings)
 
 
 def run_check(pairs: Pairs, study: Path | None, *, max_length: int, seed: int) -> dict[str, Any]:
