@@ -11,7 +11,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltscope.report.content import KINDS, SECTIONS, evidence_note, families
+from tiltscope.report.content import SECTIONS, families
+from tiltscope.report.evidence import KINDS, evidence_note
 from tiltscope.report.text import Piece, excerpt, fit, number, one_line, signed, width_of, wrapped
 from tiltscope.report.words import headline, wish
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 __all__ = [
     "Piece",
@@ -23,6 +24,7 @@ __all__ = [
     "number",
     "one_line",
     "percent",
+    "plain",
     "signed",
     "token",
     "visible",
@@ -88,6 +90,15 @@ def one_line(text: str, *, limit: int = 0) -> str:
     """Return visible text on one line, cut with … after `limit` characters (0 = not cut)."""
     line = " ".join(visible(text).split())
     return line if not limit or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON value with every text in it, keys too, made visible."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(str(key)): plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def token(text: str) -> str:
