@@ -215,7 +215,7 @@ def write_tables(study: Path, rows: list[dict[str, Any]], *, first: int = 0, cou
     for row in rows:
         draws = np.array([draw(n) for n in numbers])
         at_stake = draws < 0.5
-        plus = draws < 0.25 * (1 + 2 * row["effect"])
+        plus = draws < 0.25 * (1 + 2 * (row["effect"] or 0.0))
         disparity = np.where(at_stake, np.where(plus, 1.0, -1.0), 0.0)
         parts.append(pa.table({"hypothesis_id": [row["id"]] * count, "pair_id": ids, "disparity": disparity}))
     none = pa.table({"hypothesis_id": pa.array([], pa.string()), "pair_id": pa.array([], pa.string())})
