@@ -1,347 +1,377 @@
-"""Two studies become what the second teaches that the first did not.
+"""Two studies become one answer: what do the new data teach that the old did not?
 
-In:  two study folders after `contrast`, read through the same autoencoder.
-Out: a JSON-able product: findings that are new, gone, stronger, weaker or turned, with intervals of the difference, and
-     the pairs added and removed; `render_diff` for the terminal.
-Refuses: studies of two autoencoders (their latents are different things), and to call a change a change when only the
-     verdict differs: the interval of the difference stands beside it.
+In:  two study folders that were read through the same scope.
+Out: `diff_studies`: findings that are new, gone, turned round, stronger, weaker or unchanged, each with the change and
+     its interval, and the rows added and removed; `render_diff`: the same for a terminal.
+Refuses: studies of different scopes, where latent 812 is not the same thing; and to call a change real because one
+     study confirmed it and the other did not: the interval of the change says that.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tiltscope.artifact import read_json
-from tiltscope.errors import ProductError, StaleProductError
+from tiltscope.errors import StaleProductError
 from tiltscope.hypotheses import read_disparities, read_hypotheses
-from tiltscope.report import families, headline, signed, visible, wrapped
+from tiltscope.report import headline, visible
+from tiltscope.report.text import fit, one_line, signed, wrapped
+from tiltscope.report.words import concept_name
+
+if TYPE_CHECKING:
+    from tiltscope.features import Features
 
 __all__ = ["diff_studies", "render_diff"]
 
 Row = Mapping[str, Any]
 
-CHANGES = (
-    ("new", "Newly confirmed"),
-    ("gone", "No longer confirmed"),
-    ("turned", "Turned round"),
-    ("stronger", "Stronger"),
-    ("weaker", "Weaker"),
-)
-_LIKE = 0.5  # overlap from which two concepts, or two kinds of pairs, are the same
-_IDS = 20  # pair ids listed
-_LINES = 20  # findings of a change printed
+ALIKE = 0.5
+"""Latents or pairs are taken for the same concept or region when they share at least this much of their union."""
 
-_METHOD = (
-    "The difference is B minus A of the effects in the confirm halves. Its 95 % interval takes the two as independent: "
-    "where the studies share pairs it is wider than it need be. A finding can be confirmed in one study alone although "
-    "the difference is not told from chance; then the interval holds 0."
+_LISTED = 20
+_SHARED_PAIRS = 25
+_STATES = (
+    ("new", "newly confirmed"),
+    ("turned", "turned round"),
+    ("gone", "no longer confirmed"),
+    ("stronger", "confirmed in both, stronger now"),
+    ("weaker", "confirmed in both, weaker now"),
+    ("still", "confirmed in both, no change told from chance"),
 )
 
 
 @dataclass(frozen=True)
 class _Study:
-    """What a comparison needs of one study."""
+    """What of one study is compared. confirm: which rows of the features tested the findings."""
 
     folder: Path
-    scope: dict[str, Any]
+    name: str
+    settings: dict[str, Any]
     hypotheses: list[dict[str, Any]]
-    rows: dict[str, int]  # pair id -> row of the source file
+    groups: np.ndarray
+    confirm: np.ndarray
+    features: Features
+    concepts: dict[str, frozenset[int]]
+    regions: dict[str, Row]
 
-    @cached_property
-    def families(self) -> list[list[Row]]:
-        """Confirmed families, spokesmen first."""
-        return families(self.hypotheses)
-
-    @cached_property
-    def by_latent(self) -> dict[int, list[Row]]:
-        """Hypotheses that speak of a latent."""
-        found: dict[int, list[Row]] = {}
-        for row in self.hypotheses:
-            for latent in row["concept"]["latents"]:
-                found.setdefault(int(latent), []).append(row)
-        return found
-
-    @cached_property
-    def places(self) -> dict[str, tuple[frozenset[str], frozenset[int]]]:
-        """Region id -> its pairs, and the latents it was made from."""
-        body = read_json(self.folder / "concepts.json", verb=f"contrast {self.folder}")
-        latents = {one["id"]: frozenset(one["latents"]) for one in body["concepts"]}
-        return {
-            one["id"]: (frozenset(one["pair_ids"]), latents.get(one["made_from"], frozenset()))
-            for one in body["regions"]
-        }
-
-
-@dataclass(frozen=True)
-class _Match:
-    """The hypothesis of the other study that speaks of the same thing, and how much they overlap (1 = the same)."""
-
-    row: Row
-    concept: float
-    region: float
+    @property
+    def pair_ids(self) -> tuple[str, ...]:
+        return self.features.pair_ids
 
 
 def diff_studies(a: Path, b: Path) -> dict[str, Any]:
-    """Return what the data of study B teach that the data of study A did not (docs/report.md describes the object).
+    """Compare the findings of study B with those of study A.
 
-    Findings are matched by the latents of their concepts (Jaccard at least .5) and by their kind of pair, so it does
-    not matter how another run numbers its clusters. Two identical studies give empty lists.
+    A finding everywhere is measured on both confirm halves with the very same latents, and the change (B minus A) comes
+    from one regression whose errors may be dependent within a group, so pairs that both studies share count once.
+    A finding in a region has its change from the two intervals as if the studies were independent, which is too wide
+    where they share pairs.
+
+    Returns:
+        JSON-able: rows (counts, added, removed), findings (state, effects, change with ci_low and ci_high), unchanged
+        (findings confirmed in both whose change is not told from chance), counts per state, and settings that differ.
+        A study compared with itself has no findings.
 
     Raises:
         StaleProductError: the studies were read through different scopes.
         ProductError: a product is missing or damaged.
     """
-    one, other = _open(a), _open(b)
-    _same_scope(one, other)
-    compared = _compare(one, other)
-    return {
-        "format": "tiltscope diff",
-        "format_version": 1,
-        "scope": one.scope["fingerprint"],
-        "a": _face(one),
-        "b": _face(other),
-        "pairs": _pairs(one, other),
-        "findings": {name: [row for change, row in compared if change == name] for name, _ in CHANGES},
-        "unchanged": [row for change, row in compared if change == "unchanged"],
-        "notes": _notes(one, other),
-        "method": _METHOD,
-    }
-
-
-def _open(folder: Path) -> _Study:
-    scope = read_json(folder / "scope" / "scope.json", verb=f"read DATA --out {folder}")
-    if not isinstance(scope, dict) or not scope.get("fingerprint"):
-        raise ProductError("scope.json has no fingerprint", where=str(folder / "scope"), hint="rerun: tiltscope read")
-    return _Study(folder, scope, read_hypotheses(folder), _row_numbers(folder))
-
-
-def _row_numbers(folder: Path) -> dict[str, int]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / "pairs.parquet"
-    if not path.exists():
-        raise ProductError(
-            "pairs.parquet is not there yet", where=str(folder), hint=f"tiltscope read DATA --out {folder}"
+    old, new = _open(a), _open(b)
+    if old.features.scope_fingerprint != new.features.scope_fingerprint:
+        raise StaleProductError(
+            "these studies were read through different scopes, so their latents are not the same things",
+            where=f"{a} and {b}",
+            found=f"scopes {old.features.scope_fingerprint} and {new.features.scope_fingerprint}",
+            hint=f"read the second dataset through the first scope: tiltscope audit DATA --out {b} --sae {a / 'scope'}",
         )
-    try:
-        table = pq.read_table(path, columns=["id", "row"])
-    except pa.ArrowException as error:
-        raise ProductError(
-            "pairs.parquet is damaged", where=str(path), found=str(error), hint=f"tiltscope read DATA --out {folder}"
-        ) from error
-    return dict(zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True))
-
-
-def _same_scope(a: _Study, b: _Study) -> None:
-    if a.scope["fingerprint"] == b.scope["fingerprint"]:
-        return
-    keys = ("model", "layer", "dtype", "template_fingerprint", "max_length", "sae")
-    parts = [key for key in keys if _fingerprint_of(a.scope.get(key)) != _fingerprint_of(b.scope.get(key))]
-    raise StaleProductError(
-        "these studies were read through different scopes, so their latents are different things",
-        where=f"{a.folder} and {b.folder}",
-        found=f"scope {a.scope['fingerprint']} and {b.scope['fingerprint']}; they differ in {', '.join(parts) or '?'}",
-        hint=f"read B like A: tiltscope audit DATA_B --out NEW_STUDY --sae {a.folder}/scope/sae.safetensors",
-    )
-
-
-def _fingerprint_of(part: Any) -> Any:
-    return part.get("fingerprint") if isinstance(part, Mapping) else part
-
-
-def _face(study: _Study) -> dict[str, Any]:
-    n_confirmed = sum(bool(row["confirmed"]) for row in study.hypotheses)
-    counts = {"n_pairs": len(study.rows), "n_confirmed": n_confirmed, "n_families": len(study.families)}
-    return {"study": visible(study.folder.resolve().name), **counts}
-
-
-def _pairs(a: _Study, b: _Study) -> dict[str, Any]:
-    added = [pair_id for pair_id in b.rows if pair_id not in a.rows]
-    removed = [pair_id for pair_id in a.rows if pair_id not in b.rows]
+    findings = _findings(old, new)
+    order = [state for state, _ in _STATES]
+    findings.sort(key=lambda one: (order.index(one["state"]), -_size(one["change"]), one["id"]))
     return {
-        "n_shared": len(b.rows) - len(added),
-        "added": _listed(added, b.rows),
-        "removed": _listed(removed, a.rows),
+        "a": visible(old.name),
+        "b": visible(new.name),
+        "scope": new.features.scope_fingerprint,
+        "rows": _rows(old, new),
+        "counts": {state: sum(one["state"] == state for one in findings) for state in order},
+        "findings": [one for one in findings if one["state"] != "still"],
+        "unchanged": [one for one in findings if one["state"] == "still"],
+        "settings": {
+            key: {"a": old.settings.get(key), "b": new.settings.get(key)}
+            for key in sorted(old.settings.keys() | new.settings.keys())
+            if old.settings.get(key) != new.settings.get(key)
+        },
     }
 
 
-def _listed(ids: Sequence[str], rows: Mapping[str, int]) -> dict[str, Any]:
-    first = [{"pair_id": pair_id, "row": rows[pair_id]} for pair_id in ids[:_IDS]]
-    return {"n": len(ids), "first": first, "note": f"{len(first)} of {len(ids)}, first in the file"}
+def _open(study: Path) -> _Study:
+    from tiltscope import stats
+    from tiltscope.features import load_features
+    from tiltscope.pairs import read_pairs
 
-
-def _notes(a: _Study, b: _Study) -> list[str]:
-    """Settings that differ between the two contrasts: they can make a difference that the data did not."""
-    settings = []
-    for study in (a, b):
-        path = study.folder / "contrast.json"
-        settings.append(read_json(path, verb=f"contrast {study.folder}").get("settings") or {} if path.exists() else {})
-    keys = sorted(
-        key for key in settings[0].keys() | settings[1].keys() if settings[0].get(key) != settings[1].get(key)
+    hypotheses = read_hypotheses(study)
+    record = read_json(study / "contrast.json", verb=f"contrast {study}")
+    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    features = load_features(study / "features")
+    groups = {pair.id: pair.group for pair in read_pairs(study).rows}
+    aligned = np.array([groups[pair_id] for pair_id in features.pair_ids])
+    return _Study(
+        study,
+        study.resolve().name,
+        record["settings"],
+        hypotheses,
+        aligned,
+        ~stats.explore_mask(aligned, int(record["settings"]["seed"])),
+        features,
+        {one["id"]: frozenset(map(int, one["latents"])) for one in product["concepts"]},
+        {one["id"]: one for one in product["regions"]},
     )
-    return [f"{key}: {settings[0].get(key)} in A, {settings[1].get(key)} in B" for key in keys]
 
 
-# --- matching ---------------------------------------------------------------------------------------------------------
-
-
-def _compare(a: _Study, b: _Study) -> list[tuple[str, dict[str, Any]]]:
-    """Every confirmed family of either study once, with what became of it, in the order of B and then of A."""
-    out = []
-    reached = set()
-    for head in (rows[0] for rows in b.families):
-        match = _counterpart(head, b, a)
-        if match and match.row["confirmed"]:
-            reached.add(match.row["family"])
-        out.append(_change(match.row if match else None, head, match, (a, b)))
-    for head in (rows[0] for rows in a.families):
-        if head["family"] not in reached:
-            match = _counterpart(head, a, b)
-            out.append(_change(head, match.row if match else None, match, (a, b)))
-    return out
-
-
-def _counterpart(row: Row, own: _Study, other: _Study) -> _Match | None:
-    """The hypothesis of the other study, confirmed or not, that says the most similar thing."""
-    latents = frozenset(row["concept"]["latents"])
-    near = {near["id"]: near for latent in latents for near in other.by_latent.get(int(latent), [])}
-    found = []
-    for candidate in near.values():
-        if not _comparable(row, candidate):
-            continue
-        overlap = _jaccard(latents, frozenset(candidate["concept"]["latents"]))
-        if overlap >= _LIKE and (where := _region_overlap(row, candidate, own, other)) >= _LIKE:
-            found.append(_Match(candidate, overlap, where))
-    best = sorted(found, key=lambda m: (-m.concept, -m.region, not m.row["confirmed"], str(m.row["id"])))
-    return best[0] if best else None
-
-
-def _comparable(row: Row, other: Row) -> bool:
-    """Whether the two effects are in the same unit: the same view, estimand and disparity."""
-    shift = [str(one["concept"]["id"]).startswith("R") for one in (row, other)]
-    return bool(row["view"] == other["view"] and row["estimand"] == other["estimand"] and shift[0] == shift[1])
-
-
-def _region_overlap(row: Row, candidate: Row, own: _Study, other: _Study) -> float:
-    """Overlap of the kinds of pairs: on the pairs both studies hold, or of the latents they were made from."""
-    if not row.get("region") or not candidate.get("region"):
-        return 1.0 if not row.get("region") and not candidate.get("region") else 0.0
-    pairs, made_from = own.places[row["region"]["id"]]
-    other_pairs, other_from = other.places[candidate["region"]["id"]]
-    shared = own.rows.keys() & other.rows.keys()
-    return max(_jaccard(pairs & shared, other_pairs & shared), _jaccard(made_from, other_from))
-
-
-def _jaccard(one: frozenset[Any], other: frozenset[Any]) -> float:
-    return len(one & other) / len(one | other) if one or other else 0.0
-
-
-# --- what became of a finding -----------------------------------------------------------------------------------------
-
-
-def _change(
-    in_a: Row | None, in_b: Row | None, match: _Match | None, studies: tuple[_Study, _Study]
-) -> tuple[str, dict[str, Any]]:
-    difference = _difference(in_a, in_b)
-    change = _kind(in_a, in_b, difference)
-    shown: Row = in_a if change == "gone" and in_a else in_b or {}
-    out = {
-        "headline": headline(shown),
-        "a": _numbers(in_a),
-        "b": _numbers(in_b),
-        "difference": difference,
-        "overlap": {"concept": match.concept, "region": match.region} if match else None,
+def _rows(old: _Study, new: _Study) -> dict[str, Any]:
+    before, after = set(old.pair_ids), set(new.pair_ids)
+    added, removed = sorted(after - before), sorted(before - after)
+    return {
+        "n_a": len(before),
+        "n_b": len(after),
+        "n_shared": len(before & after),
+        "n_added": len(added),
+        "n_removed": len(removed),
+        "added": added[:_LISTED],
+        "removed": removed[:_LISTED],
     }
-    if change in {"new", "stronger", "turned"} and in_b:
-        out["carried_by"] = _carried_by(in_b, *studies)
-    return change, out
 
 
-def _difference(in_a: Row | None, in_b: Row | None) -> dict[str, Any] | None:
-    """B minus A; half-widths add in squares, as for independent estimates."""
-    if in_a is None or in_b is None or None in (in_a["effect"], in_b["effect"], in_a["ci_low"], in_b["ci_low"]):
-        return None  # not listed there, or a number that is not defined there
-    effect = in_b["effect"] - in_a["effect"]
-    half = math.hypot(*((row["ci_high"] - row["ci_low"]) / 2 for row in (in_a, in_b)))
-    clear = abs(effect) > half
-    return {"effect": effect, "ci_low": effect - half, "ci_high": effect + half, "told_from_chance": clear}
+def _findings(old: _Study, new: _Study) -> list[dict[str, Any]]:
+    """Every confirmed family of B with its counterpart in A, then the families of A that none of B's spoke for."""
+    found, met = [], set()
+    for row in _heads(new):
+        twin = _twin(row, new, old)
+        if twin is not None and twin["confirmed"]:
+            met.add(twin["family"])
+        found.append(_finding(twin, row, old, new))
+    for row in _heads(old):
+        if row["family"] not in met:
+            found.append(_finding(row, _twin(row, old, new), old, new))
+    return found
 
 
-def _kind(in_a: Row | None, in_b: Row | None, difference: Row | None) -> str:
-    if in_a is None or not in_a["confirmed"]:
+def _heads(study: _Study) -> list[dict[str, Any]]:
+    """One confirmed finding per family."""
+    heads: dict[str, dict[str, Any]] = {}
+    for row in study.hypotheses:
+        name = str(row.get("family") or row["id"])
+        if row["confirmed"] and (name not in heads or row["id"] == name):
+            heads[name] = row
+    return list(heads.values())
+
+
+def _twin(row: Row, mine: _Study, other: _Study) -> dict[str, Any] | None:
+    """The finding of the other study about the same latents in the same place; the most alike, confirmed ones first."""
+    latents = set(row["concept"]["latents"])
+    best: tuple[float, bool, dict[str, Any]] | None = None
+    for one in other.hypotheses:
+        if not _same_unit(row, one):
+            continue
+        alike = _jaccard(latents, set(one["concept"]["latents"]))
+        if alike < ALIKE or not _same_place(row, one, mine, other):
+            continue
+        if best is None or (bool(one["confirmed"]), alike) > (best[1], best[0]):
+            best = (alike, bool(one["confirmed"]), one)
+    return best[2] if best else None
+
+
+def _same_unit(row: Row, one: Row) -> bool:
+    """The same view, estimand and disparity: that of a response-shift cluster is another than that of latents."""
+    shifts = {str(each["concept"]["id"]).startswith("R") for each in (row, one)}
+    return bool(row["view"] == one["view"] and row["estimand"] == one["estimand"] and len(shifts) == 1)
+
+
+def _jaccard(one: set[Any] | frozenset[Any], two: set[Any] | frozenset[Any]) -> float:
+    return len(one & two) / len(one | two) if one or two else 0.0
+
+
+def _same_place(row: Row, one: Row, mine: _Study, other: _Study) -> bool:
+    """Both everywhere; or regions made from like latents; or regions that hold the same of the pairs both have."""
+    if row["region"] is None or one["region"] is None:
+        return row["region"] is one["region"]
+    here, there = mine.regions.get(row["region"]["id"], {}), other.regions.get(one["region"]["id"], {})
+    source, target = mine.concepts.get(str(here.get("made_from"))), other.concepts.get(str(there.get("made_from")))
+    if source and target and _jaccard(source, target) >= ALIKE:
+        return True
+    shared = set(mine.pair_ids) & set(other.pair_ids)
+    inside, outside = set(here.get("pair_ids", ())) & shared, set(there.get("pair_ids", ())) & shared
+    return len(inside | outside) >= _SHARED_PAIRS and _jaccard(inside, outside) >= ALIKE
+
+
+def _finding(before: Row | None, after: Row | None, old: _Study, new: _Study) -> dict[str, Any]:
+    row = after if after is not None and after["confirmed"] else before
+    assert row is not None
+    if row["region"] is None:
+        effects, how = _measured(row, old, new), "same latents, both confirm halves, one regression"
+    else:
+        effects, how = _reported(before, after), "two intervals, taken as independent"
+    state = _state(before, after, effects)
+    return {
+        "id": str(row["id"]),
+        "state": state,
+        "view": row["view"],
+        "where": "everywhere" if row["region"] is None else str(row["region"]["id"]),
+        "concept": {"id": row["concept"]["id"], "name": concept_name(row["concept"])},
+        "direction": row["direction"],
+        "headline": headline(row),
+        "in_a": None if before is None else str(before["id"]),
+        "in_b": None if after is None else str(after["id"]),
+        **effects,
+        "how": how if effects["change"] else "not comparable: the other study has no such place among its findings",
+        "carried_by": _carried_by(row, old, new) if state in {"new", "turned", "stronger"} else None,
+    }
+
+
+def _state(before: Row | None, after: Row | None, effects: Row) -> str:
+    if before is None or not before["confirmed"]:
         return "new"
-    if in_b is None or not in_b["confirmed"]:
+    if after is None or not after["confirmed"]:
         return "gone"
-    if difference is None or not difference["told_from_chance"]:
-        return "unchanged"
-    if in_a["effect"] * in_b["effect"] < 0:
+    if before["direction"] != after["direction"]:
         return "turned"
-    return "stronger" if abs(in_b["effect"]) > abs(in_a["effect"]) else "weaker"
+    if not _size(effects["change"]):
+        return "still"
+    return "stronger" if abs(effects["effect_b"]["effect"]) > abs(effects["effect_a"]["effect"]) else "weaker"
 
 
-def _numbers(row: Row | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    region = row.get("region")
-    kept = ("id", "view", "direction", "effect", "ci_low", "ci_high", "q", "n_pairs", "confirmed", "verdict")
-    concept = {"id": row["concept"]["id"], "name": visible(str(row["concept"].get("name") or ""))}
-    return {key: row.get(key) for key in kept} | {"concept": concept, "where": region["id"] if region else "everywhere"}
-
-
-def _carried_by(row: Row, a: _Study, b: _Study) -> dict[str, int]:
-    """How many of B's pairs that carry the finding are not in A."""
+def _carried_by(row: Row, old: _Study, new: _Study) -> dict[str, int]:
+    """How many pairs of B lean the way the finding says, and how many of those are not in A."""
     sign = 1 if row["direction"] == "more" else -1
-    carrying = [pair_id for pair_id, value in read_disparities(b.folder, row["id"]).items() if sign * value > 0]
-    return {"n_pairs": len(carrying), "n_added": sum(pair_id not in a.rows for pair_id in carrying)}
+    leaning = {pair for pair, value in read_disparities(new.folder, str(row["id"])).items() if sign * value > 0}
+    return {"n_pairs": len(leaning), "n_added": len(leaning - set(old.pair_ids))}
 
 
-# --- on the terminal --------------------------------------------------------------------------------------------------
+def _interval(effect: float, low: float, high: float) -> dict[str, float] | None:
+    if not np.isfinite([effect, low, high]).all():
+        return None
+    return {"effect": float(effect), "ci_low": float(low), "ci_high": float(high)}
 
 
-def render_diff(product: Row, *, width: int = 80) -> str:
-    """Return the product of `diff_studies` as text of at most `width` columns."""
-    a, b, pairs = product["a"], product["b"], product["pairs"]
-    added, removed = pairs["added"]["n"], pairs["removed"]["n"]
-    lines = wrapped(f"A: {a['study']}, {a['n_pairs']:,} pairs, {a['n_families']} confirmed families", width)
-    lines += wrapped(f"B: {b['study']}, {b['n_pairs']:,} pairs, {b['n_families']} confirmed families", width)
-    lines += [f"Pairs: {pairs['n_shared']:,} shared, {added:,} added, {removed:,} removed", ""]
-    changed = sum(len(rows) for rows in product["findings"].values())
-    for name, title in CHANGES:
-        rows = product["findings"][name]
-        shown = rows[:_LINES]
-        more = f" ({len(shown)} of {len(rows)}, strongest first; --json shows all)" if len(shown) < len(rows) else ""
-        lines += wrapped(f"{title}: {len(rows)}{more}", width) if rows else []
-        for row in shown:
-            lines += [*wrapped(row["headline"], width, indent="- "), *_said(row, width)]
-        lines += [""] if rows else []
-    if not changed:
-        same = " and the pairs are the same" if not added and not removed else ""
-        lines += [f"No finding differs{same}.", ""]
-    lines += [f"Unchanged: {len(product['unchanged'])} confirmed families"]
-    lines += [line for note in product["notes"] for line in wrapped(f"Settings differ, {note}.", width)]
-    return "\n".join(lines + (wrapped(product["method"], width) if changed else []))
+def _reported(before: Row | None, after: Row | None) -> dict[str, Any]:
+    """The two studies' own numbers, and the change as if they were independent."""
+    pair = [
+        None if row is None or row["ci_low"] is None else _interval(row["effect"], row["ci_low"], row["ci_high"])
+        for row in (before, after)
+    ]
+    change = None
+    if pair[0] and pair[1]:
+        effect = pair[1]["effect"] - pair[0]["effect"]
+        down = np.hypot(pair[1]["effect"] - pair[1]["ci_low"], pair[0]["ci_high"] - pair[0]["effect"])
+        up = np.hypot(pair[1]["ci_high"] - pair[1]["effect"], pair[0]["effect"] - pair[0]["ci_low"])
+        change = _interval(effect, effect - down, effect + up)
+    return {"effect_a": pair[0], "effect_b": pair[1], "change": change}
 
 
-def _said(row: Row, width: int) -> list[str]:
-    ends = [f"{name.upper()} {_interval(row[name])}" for name in ("a", "b")]
-    difference = row["difference"]
-    if difference:
-        chance = "" if difference["told_from_chance"] else " (not told from chance)"
-        ends.append(f"difference {_interval(difference)}{chance}")
-    if "carried_by" in row:
-        carried = row["carried_by"]
-        ends.append(f"{carried['n_added']:,} of the {carried['n_pairs']:,} pairs that carry it were added")
-    return wrapped("; ".join(ends), width, indent="    ")
+def _measured(row: Row, old: _Study, new: _Study) -> dict[str, Any]:
+    """Mean disparity of the same latents on both confirm halves, and B minus A."""
+    from tiltscope import stats
+
+    latents = [int(latent) for latent in row["concept"]["latents"]]
+    u = [_disparity(study, latents)[study.confirm] for study in (old, new)]
+    groups = _joint_groups(old, new)
+    sides = (groups[: len(u[0])], groups[len(u[0]) :])
+    each = [stats.tau_test(values, stats.Clusters.of(names)) for values, names in zip(u, sides, strict=True)]
+    is_new = np.repeat([0.0, 1.0], [len(u[0]), len(u[1])])
+    design = np.column_stack([np.ones(len(is_new)), is_new])
+    change = stats.RegressionCR2(design, stats.Clusters.of(groups), 1).fit(np.concatenate(u))
+    out = []
+    for estimates in (*each, change):
+        bounds = estimates.interval(0.95)
+        out.append(_interval(float(estimates.effect), float(bounds.low), float(bounds.high)))
+    if out[2] is None and abs(float(change.effect)) == 0:
+        out[2] = _interval(0.0, 0.0, 0.0)  # the same pairs on both sides: the change is nought, and known to be
+    return {"effect_a": out[0], "effect_b": out[1], "change": out[2]}
 
 
-def _interval(row: Row | None) -> str:
-    if row is None:
-        return "has no such candidate"
-    said = f"{signed(row['effect'])} [{signed(row['ci_low'])}, {signed(row['ci_high'])}]"
-    return said if row.get("confirmed", True) else f"{said} {visible(str(row['verdict']))}"
+def _disparity(study: _Study, latents: Sequence[int]) -> np.ndarray:
+    """u of docs/statistics.md for every pair: mean over latents of 1{fires, chosen} - 1{fires, rejected}."""
+    from tiltscope.concepts import fires
+
+    sides = [fires(span.freq[:, latents].tocsr()) for span in (study.features.chosen, study.features.rejected)]
+    return np.asarray((sides[0] - sides[1]).sum(axis=1), np.float64).ravel() / len(latents)
+
+
+def _joint_groups(old: _Study, new: _Study) -> np.ndarray:
+    """Group numbers for the confirm rows of A, then of B: groups of one name, or that share a pair, are one witness."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    names, codes = np.unique(np.concatenate([old.groups, new.groups]), return_inverse=True)
+    first, second = codes[: len(old.groups)], codes[len(old.groups) :]
+    at = {pair_id: place for place, pair_id in enumerate(old.pair_ids)}
+    shared = [(at[pair_id], place) for place, pair_id in enumerate(new.pair_ids) if pair_id in at]
+    ends = np.array(shared, dtype=np.int64).reshape(-1, 2)
+    links = sparse.coo_array(
+        (np.ones(len(ends)), (first[ends[:, 0]], second[ends[:, 1]])), shape=(len(names), len(names))
+    )
+    _, witness = connected_components(links, directed=False)
+    return np.concatenate([witness[first[old.confirm]], witness[second[new.confirm]]])
+
+
+def _size(change: Row | None) -> float:
+    """How far from zero the change surely is."""
+    if change is None or change["ci_low"] * change["ci_high"] <= 0:
+        return 0.0
+    return float(min(abs(change["ci_low"]), abs(change["ci_high"])))
+
+
+def render_diff(difference: Row, *, width: int = 80, limit: int = 15) -> str:
+    """Return a comparison for a terminal; at most `limit` findings per state, and what is left out is counted."""
+    rows = difference["rows"]
+    lines = wrapped(
+        f"{difference['b']} against {difference['a']}: {rows['n_shared']:,} pairs shared, {rows['n_added']:,} added, "
+        f"{rows['n_removed']:,} removed.",
+        width,
+    )
+    every = [*difference["findings"], *difference["unchanged"]]
+    for state, title in _STATES:
+        found = [one for one in every if one["state"] == state]
+        if not found:
+            continue
+        shown = found[:limit]
+        lines += ["", *wrapped(f"{title}: {len(shown)} of {len(found)}, surest change first", width)]
+        for one in shown:
+            lines += _lines(one, width)
+    lines += ["", *wrapped(_closing(difference, every), width)] if _closing(difference, every) else []
+    for key, values in difference["settings"].items():
+        lines += wrapped(f"Settings differ: {key} is {values['a']} in A and {values['b']} in B.", width)
+    return "\n".join(lines)
+
+
+def _closing(difference: Row, every: Sequence[Row]) -> str:
+    if not every:
+        return "Neither study confirmed anything, so there is nothing to compare."
+    if not difference["findings"]:
+        return "No finding changed: B teaches what A teaches."
+    if not any(_size(one["change"]) for one in every):
+        return "No change is told from chance: every interval of a change holds zero."
+    return ""
+
+
+def _lines(one: Row, width: int) -> list[str]:
+    where = "" if one["where"] == "everywhere" else f" @{one_line(one['where'])}"
+    head = f"  {one_line(one['id'])}  {one['direction']}: {one['concept']['name']}{where}"
+    told = "" if _size(one["change"]) else ", not told from chance"
+    numbers = f"    A {_said(one['effect_a'])}  B {_said(one['effect_b'])}"
+    change = f"change {_said(one['change'])}{told}" if one["change"] else one["how"]
+    carried = one["carried_by"]
+    if carried:
+        change += f"; {carried['n_added']:,} of the {carried['n_pairs']:,} pairs that carry it are added ones"
+    return [fit(head, width).rstrip(), numbers, *wrapped(change, width, indent="    ")]
+
+
+def _said(interval: Row | None) -> str:
+    if interval is None:
+        return "not there"
+    ends = f"[{signed(interval['ci_low'], digits=2)}, {signed(interval['ci_high'], digits=2)}]"
+    return f"{signed(interval['effect'], digits=2)} {ends}"
