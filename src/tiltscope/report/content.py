@@ -133,14 +133,14 @@ def _verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[s
     confirmed = sum(bool(row["confirmed"]) for row in hypotheses)
     candidates = contrast.get("n_candidates", sum(row.get("q") is not None for row in hypotheses))
     views = contrast.get("views") or {}
-    tested = sum(int(view.get("n_cells") or 0) for view in views.values()) if views else None
+    tested = sum(int(view.get("n_tested", view.get("n_cells")) or 0) for view in views.values()) if views else None
     few = sum(row.get("verdict") == "too few witnesses" for row in hypotheses)
     split = [row for row in hypotheses if _halves_disagree(row)]
     return {
         "n_confirmed": confirmed,
         "n_families": spokesmen,
         "n_candidates": candidates,
-        "n_cells": tested,
+        "n_tested": tested,
         "n_too_few_witnesses": few,
         "n_halves_disagree": len(split),
         "calibration": calibration(contrast.get("nulls") or []),
@@ -149,7 +149,7 @@ def _verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[s
 
 
 def _verdict_sentence(confirmed: int, spokesmen: int, candidates: int, tested: int | None) -> str:
-    scope = f"{number(candidates)} candidates" + (f" out of {number(tested)} cells looked at" if tested else "")
+    scope = f"{number(candidates)} candidates" + (f" out of {number(tested)} cells tested" if tested else "")
     if not confirmed:
         return (
             f"Nothing was confirmed among {scope}. That is not proof that these data teach nothing: a lean may be too "
@@ -252,7 +252,7 @@ def gather(study: Path) -> dict[str, Any]:
         "checklist": preflight(load(study, "check.json", verb="check")),
         "refused": refused_rows(study),
         "reading": {
-            "study": plain({key: value for key, value in settings.items() if value is not None}),
+            "study": plain({key: value for key, value in settings.items() if value not in (None, {}, "")}),
             "scope": scope_facts(load(study, "scope/scope.json", verb="read") or {}),
             "length": plain(contrast.get("length") or {}),
             "settings": plain(contrast.get("settings") or {}),

@@ -17,6 +17,7 @@ __all__ = ["markdown"]
 
 Row = Mapping[str, Any]
 
+_PAIRS = 1  # pairs of each kind and finding; the page shows them all
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&$^])")
 _LINKS = re.compile(r"\b(https?|ftp|mailto|www)(?=[:.])", re.IGNORECASE)
 _LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
@@ -88,8 +89,10 @@ def _finding(finding: Row) -> list[str]:
     for same in finding["same_thing"]:
         lines += [f"- the same thing: `{same['id']}` {_safe(same['name'])} ({_safe(same['where'])}) {_span(same)}"]
     for kind in finding["evidence"]:
-        lines += ["", f"{kind['title']} ({_safe(kind['note'])}); firing tokens stand in ⟦ ⟧:"]
-        for example in kind["examples"]:
+        shown = kind["examples"][:_PAIRS]
+        rest = f"; {len(shown)} of these {len(kind['examples'])} here, the others are in report.html" if shown else ""
+        lines += ["", f"{kind['title']} ({_safe(kind['note'])}{rest}); firing tokens stand in ⟦ ⟧:"]
+        for example in shown:
             lines += _example(example)
     return [*lines, ""]
 

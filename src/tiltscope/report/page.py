@@ -41,7 +41,15 @@ def html(content: Row) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, signed=signed, number=number, token=token, anchor=anchor, level=_level, p=_p, commas=_commas
+        percent=percent,
+        signed=signed,
+        number=number,
+        token=token,
+        anchor=anchor,
+        level=_level,
+        p=_p,
+        commas=_commas,
+        tight=_tight,
     )
     environment.globals.update(length_chip=_length_chip, dull=_dull, bar=_bar, agree=_agree)
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -60,6 +68,11 @@ def _p(value: float | None) -> str:
     if value is None:
         return "–"
     return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") if value < 1 else "1"
+
+
+def _tight(text: str) -> str:
+    """A number and its percent sign stay on one line."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _commas(values: Sequence[object]) -> str:

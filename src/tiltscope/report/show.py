@@ -16,6 +16,7 @@ from typing import Any
 
 from tiltscope.errors import ProductError
 from tiltscope.report.content import calibration, families, load_hypotheses
+from tiltscope.report.reading import preflight
 from tiltscope.report.terminal import render_hypotheses
 from tiltscope.report.text import fit, number, one_line, percent, signed, visible, wrapped
 from tiltscope.report.words import headline
@@ -138,18 +139,35 @@ def _show_check(path: Path, as_json: bool) -> str:
     body = _parsed(path)
     if as_json:
         return _as_json(body)
-    items = [one for one in body.get("checklist") or [] if isinstance(one, Mapping)]
-    lines = _outline({key: value for key, value in body.items() if key != "checklist"})
+    told = preflight(body) or {"facts": [], "items": [], "by_domain": []}
+    keys = ("source", "n_records", "n_pairs", "n_refused", "n_groups")
+    lines = _outline({key: body[key] for key in keys if key in body})
+    lines += [line for fact in told["facts"] for line in wrapped(f"{fact['label']}: {fact['text']}", 80)]
     lines += [
         "",
         f"{fit('trait', 34)} {fit('chosen', 9, right=True)} {fit('rejected', 9, right=True)}  difference [95 %]",
     ]
-    for one in items:
-        name = one_line(str(one.get("name") or one.get("id"))) + (f" @{one['domain']}" if one.get("domain") else "")
+    for one in told["items"]:
         rates = " ".join(fit(percent(one.get(key)), 9, right=True) for key in ("chosen_rate", "rejected_rate"))
         ends = f"[{signed(one.get('ci_low'), digits=2)}, {signed(one.get('ci_high'), digits=2)}]"
-        lines.append(f"{fit(one_line(name), 34)} {rates}  {signed(one.get('difference'), digits=2)} {ends}")
-    return "\n".join([*lines, f"{len(items)} of {len(items)} traits"])
+        name = one_line(str(one.get("name") or one.get("id")))
+        lines.append(f"{fit(name, 34)} {rates}  {signed(one.get('difference'), digits=2)} {ends}")
+    n = len(told["items"])
+    return "\n".join([*lines, f"{n} of {n} traits; {len(told['by_domain'])} rows by domain are in --json"])
+
+
+def _show_names(path: Path, as_json: bool) -> str:
+    body = _parsed(path)
+    if as_json:
+        return _as_json(body)
+    named = {key: one for key, one in body.items() if key != "_meta" and isinstance(one, Mapping)}
+    lines = [f"{fit('id', 8)} {fit('name', 48)} {fit('by', 12)} score"]
+    for key, one in named.items():
+        score = one.get("name_score")
+        said = "–" if score is None else f"{score:.2f}"
+        by = one_line(str(one.get("named_by")))
+        lines.append(f"{fit(one_line(key), 8)} {fit(one_line(str(one.get('name'))), 48)} {fit(by, 12)} {said}")
+    return "\n".join([*lines, f"{len(named)} concepts; .5 is chance; the evidence of each is in --json"])
 
 
 def _show_json(path: Path, as_json: bool) -> str:
@@ -271,6 +289,7 @@ _READERS: dict[str, Callable[[Path, bool], str]] = {
     "hypotheses.json": _show_hypotheses,
     "contrast.json": _show_contrast,
     "check.json": _show_check,
+    "names.json": _show_names,
     ".json": _show_json,
     ".jsonl": _show_refused,
     ".parquet": _show_parquet,

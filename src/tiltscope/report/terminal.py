@@ -22,12 +22,11 @@ Row = Mapping[str, Any]
 
 _FLAGS = {"robust to length": "=", "not robust to length": "~", "inseparable from length": "?"}
 _LEGEND = "length: = robust, ~ not robust, ? inseparable from it"
-_NUMBERS = 22 + 1 + 6 + 1 + 6 + 1 + 6  # interval, q, groups, length
 _TEXT_LIMIT = 700  # characters of a text shown in a trace
 
 
 def render_hypotheses(hypotheses: Sequence[Row], *, width: int = 80, limit: int = 20) -> str:
-    """Return the confirmed findings as a table, one line per family, and what stands behind it in numbers.
+    """Return the confirmed findings as a table, two lines per family, and what stands behind it in numbers.
 
     Args:
         limit: families shown; 0 shows all. What is left out is announced.
@@ -40,32 +39,30 @@ def render_hypotheses(hypotheses: Sequence[Row], *, width: int = 80, limit: int 
     for view, title in SECTIONS:
         rows = [family[0] for family in shown if family[0]["view"] == view]
         if rows:
-            lines += [title, _head(id_width, width), *(_line(row, id_width, width) for row in rows), ""]
+            lines += [title, _head(id_width), *(line for row in rows for line in _line(row, id_width, width)), ""]
     lines += wrapped(_closing(hypotheses, grouped, shown), width)
     return "\n".join([*lines, _LEGEND] if shown else lines)
 
 
-def _columns(cells: Sequence[str], id_width: int, width: int) -> str:
-    what = max(8, width - id_width - 2 - _NUMBERS)
-    id, said, interval, q, groups, length = cells
-    parts = [fit(id, id_width), fit(said, what), fit(interval, 22, right=True), fit(q, 6, right=True)]
-    return " ".join([*parts, fit(groups, 6, right=True), fit(length, 6, right=True)]).rstrip()
+def _head(id_width: int) -> str:
+    return f"{fit('id', id_width)}  would teach; effect [95 %], q, groups, length"
 
 
-def _head(id_width: int, width: int) -> str:
-    return _columns(("id", "would teach", "effect [95 %]", "q", "groups", "length"), id_width, width)
-
-
-def _line(row: Row, id_width: int, width: int) -> str:
+def _line(row: Row, id_width: int, width: int) -> list[str]:
+    """Two lines: who and what, then the numbers."""
     how, what, _ = wish(row)
-    where = f" @{row['region']['id']}" if row.get("region") else ""
+    where = f" @{one_line(str(row['region']['id']))}" if row.get("region") else ""
+    room = max(8, width - id_width - 2 - width_of(where))
+    said = one_line(f"{how} {what}")
     ends = f"[{signed(row['ci_low'], digits=2)}, {signed(row['ci_high'], digits=2)}]"
     q = row.get("q")
-    said_q = "–" if q is None else "<.001" if q < 0.001 else f"{q:.3f}".lstrip("0")
-    cells = (one_line(str(row["id"])), one_line(f"{how} {what}{where}"), f"{signed(row['effect'], digits=2)} {ends}")
-    return _columns(
-        (*cells, said_q, number(row.get("n_groups")), _FLAGS.get(str(row.get("length")), "")), id_width, width
-    )
+    said_q = "–" if q is None else "< .001" if q < 0.001 else f"{q:.3f}".lstrip("0")
+    flag = _FLAGS.get(str(row.get("length")), "–")
+    numbers = f"{signed(row['effect'], digits=2)} {ends}  q {said_q}  {number(row.get('n_groups'))} groups  {flag}"
+    return [
+        f"{fit(one_line(str(row['id'])), id_width)}  {fit(said, room).rstrip()}{where}",
+        f"{' ' * id_width}  {numbers}",
+    ]
 
 
 def _closing(hypotheses: Sequence[Row], grouped: Sequence[Sequence[Row]], shown: Sequence[Sequence[Row]]) -> str:

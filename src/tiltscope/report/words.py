@@ -113,8 +113,9 @@ def _quoted(tokens: list[str], *, limit: int = 4) -> str:
 
 def concept_name(concept: Row) -> str:
     """Return a concept's name on one visible line, or its id where nobody named it."""
-    name = one_line(str(concept.get("name") or ""), limit=90)
-    return name or str(concept.get("id", "?"))
+    id = str(concept.get("id", "?"))
+    name = one_line(str(concept.get("name") or "").removesuffix(f" ({id})"), limit=90)
+    return name or id
 
 
 def _is_named(concept: Row) -> bool:
