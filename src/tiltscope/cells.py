@@ -33,7 +33,9 @@ class ContrastSettings:
     q: float = 0.10
     """False discovery rate at which a candidate is confirmed."""
     explore_q: float = 0.5
-    """A view's candidates are its cells under this Benjamini-Hochberg level on the explore half."""
+    """A view's candidates are its cells under this Benjamini-Hochberg level on the explore half …"""
+    explore_spare: int = 25
+    """… or with an explore p at which about so many empty cells are expected; singles and clusters apart."""
     min_groups: int = 20
     """With fewer witnesses than this on either side a cell says "too few witnesses"."""
     min_pairs: int = 25

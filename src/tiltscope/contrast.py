@@ -179,7 +179,7 @@ def _explore_global(view: View, bench: Bench) -> _Explored:
         witnesses[wanted] = (bench.confirm.clusters.group_sums((a[bench.confirm.rows] > 0) * 1.0) > 0).sum(axis=0)
     seen = witnesses >= bench.settings.min_groups
     agree = stats.split_half(halves[0], halves[1]).agree
-    strong = _candidates(np.where(seen, p, np.nan), bench)
+    strong = _candidates(np.where(seen, p, np.nan), view.measures, bench)
     unseen = ~seen & (p <= p[strong].max(initial=0.0))
     shown = [
         m for m, concept in enumerate(view.measures.concepts) if strong[m] or unseen[m] or concept.id.startswith("C")
@@ -201,10 +201,21 @@ def _explore_global(view: View, bench: Bench) -> _Explored:
     return _Explored(int(seen.sum()), cells)
 
 
-def _candidates(p: np.ndarray, bench: Bench) -> np.ndarray:
-    """Cells under the explore-side Benjamini-Hochberg level: up to half of them may be noise."""
-    q = stats.benjamini_hochberg(p.ravel()).reshape(p.shape)
-    return np.nan_to_num(q, nan=1.0) <= bench.settings.explore_q
+def _candidates(p: np.ndarray, measures: Measures, bench: Bench) -> np.ndarray:
+    """Cells worth a test on the confirm half; p is (n_concepts, …), nan where untested.
+
+    Single latents and clusters are two pools: there are twenty times as many of the first, and a cluster's cell should
+    not have to outshine them all.
+    """
+    settings = bench.settings
+    single = np.array([concept.id.startswith("L") for concept in measures.concepts])
+    chosen = np.zeros(p.shape, bool)
+    for pool in (single, ~single):
+        part = p[pool]
+        spare = min(settings.explore_spare / max(int(np.isfinite(part).sum()), 1), settings.explore_q)
+        q = stats.benjamini_hochberg(part.ravel()).reshape(part.shape)
+        chosen[pool] = np.isfinite(part) & ((q <= settings.explore_q) | (part <= spare))
+    return chosen
 
 
 def _explore_regions(view: View, bench: Bench) -> _Explored:
@@ -218,7 +229,7 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
         view.measures, masks, bench.spline, half.clusters, half.rows, min_groups=settings.min_groups
     )
     z = _best_of_nested(screen.z, [region.made_from if view.name == "prompt" else region.id for region in view.regions])
-    chosen = np.argwhere(_candidates(2 * ndtr(-np.abs(z)), bench))
+    chosen = np.argwhere(_candidates(2 * ndtr(-np.abs(z)), view.measures, bench))
     cells = []
     for m, k in chosen.tolist():
         region = view.regions[k]
