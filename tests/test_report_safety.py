@@ -87,7 +87,14 @@ def test_two_hundred_families_make_a_page_that_opens_fast(tmp_path: Path) -> Non
     study = made_study.make(tmp_path / "s", rows=rows)
     traced = {kind: [made_study.example(n, 1.0) for n in range(4)] for kind in ("for", "against", "random")}
     made_study.write(study / "evidence.json", {row["id"]: traced for row in rows[:60]})
-    assert len(source_of(study).encode()) < 5_000_000
+    source = source_of(study)
+    assert len(source.encode()) < 5_000_000
+    ids = [value for _, name, value in Page(source).attributes if name == "id"]
+    assert source.count("<article") == 30
+    assert {row["id"] for row in rows} <= set(ids)  # the plan's links lead to the table for the rest
+    for name in ("report.html", "report.md"):
+        assert "30 of 212 families in full, strongest by" in (study / name).read_text(encoding="utf-8")
+    assert "g-L211" in (study / "report.md").read_text(encoding="utf-8")
 
 
 def test_what_a_limit_leaves_out_is_announced(tmp_path: Path) -> None:

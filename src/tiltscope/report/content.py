@@ -22,6 +22,7 @@ __all__ = ["calibration", "families", "gather", "load", "load_hypotheses"]
 
 Row = Mapping[str, Any]
 
+IN_FULL = 30  # families told in full; the others stand in the table
 OTHERS_LIMIT = 200  # unconfirmed findings shown
 ALPHA_SHARE = 0.06  # share of p < .05 that a calibrated null may show
 FALSE_SHARE = 0.10  # share of null draws that may reject anything
@@ -222,6 +223,13 @@ def _why_not(row: Row) -> str:
     return f"{verdict}; the halves disagree" if _halves_disagree(row) else verdict
 
 
+def _in_full_note(n: int, of: int) -> str:
+    """Which families are told in full, where that is not all of them."""
+    if n == of:
+        return ""
+    return f"{n} of {of} families in full, strongest by the interval end nearest zero; the others are in the table."
+
+
 def gather(study: Path) -> dict[str, Any]:
     """Return all that a report on this study says, as one JSON-able object (docs/report.md describes it).
 
@@ -234,7 +242,9 @@ def gather(study: Path) -> dict[str, Any]:
     evidence = load(study, "evidence.json", verb="audit") or {}
     settings = load(study, "study.json", verb="read") or {}
     grouped = families(hypotheses)
-    findings = [_finding(rows, names, evidence) for rows in grouped]
+    strongest = sorted(grouped, key=lambda rows: (-near_zero(rows[0]), str(rows[0]["id"])))[:IN_FULL]
+    in_full = {rows[0]["id"] for rows in strongest}
+    findings = [{**_finding(rows, names, evidence), "in_full": rows[0]["id"] in in_full} for rows in grouped]
     return {
         "format": "tiltscope report",
         "format_version": 1,
@@ -246,6 +256,7 @@ def gather(study: Path) -> dict[str, Any]:
             for view, title in SECTIONS
         ],
         "findings": findings,
+        "in_full": _in_full_note(len(in_full), len(findings)),
         "not_confirmed": _others(hypotheses),
         "counts": {key: contrast.get(key) for key in _COUNTS},
         "views": plain(contrast.get("views") or {}),

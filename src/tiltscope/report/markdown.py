@@ -60,14 +60,22 @@ def markdown(content: Row) -> str:
     lines += [
         "Each sentence is a hypothesis: a lean of the data that held up in a half of the data not used to find it."
     ]
-    lines += ["Ordered by the interval end nearest zero.", ""]
+    lines += [f"Ordered by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
     for section in content["sections"]:
-        rows = [one for one in content["findings"] if one["view"] == section["view"]]
+        rows = [one for one in content["findings"] if one["view"] == section["view"] and one["in_full"]]
         lines += [f"### {section['title']}", ""] if rows else []
         for finding in rows:
             lines += _finding(finding)
+    rest = [one for one in content["findings"] if not one["in_full"]]
+    if rest:
+        lines += ["### Confirmed, not told in full", "", *_table(("id", "would teach", "effect"), map(_brief, rest))]
     lines += _tables(content) + _reading(content)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _brief(finding: Row) -> tuple[object, ...]:
+    where = f" ({finding['where']})" if finding["where"] else ""
+    return finding["id"], finding["title"] + where, _span(finding["hypothesis"])
 
 
 def _finding(finding: Row) -> list[str]:
