@@ -253,25 +253,24 @@ def _carriers(cell: Found, column: _Column, bench: Bench) -> tuple[str, ...]:
 def _with_families(tested: list[Tested], found: Sequence[Found], features: Features, bench: Bench) -> list[Tested]:
     """Each hypothesis joins the first (strongest) one in its view that says the same thing in the same place."""
     cells = {cell.id: cell for cell in found}
-    profiles = _profiles(tested, features)
-    heads: dict[str, list[str]] = {}
+    number = {name: i for i, name in enumerate(dict.fromkeys(one.hypothesis.concept.id for one in tested))}
+    alike = _alike(tested, features, bench.settings.same_family)
+    heads: dict[str, list[Found]] = {}
     answer = []
     for one in tested:
-        mine = one.hypothesis
-        family = mine.id
-        for head in heads.setdefault(mine.view, []):
-            alike = float(profiles[mine.concept.id] @ profiles[cells[head].concept.id]) > bench.settings.same_family
-            if alike and _same_place(cells[mine.id], cells[head]):
-                family = head
-                break
-        else:
-            heads[mine.view].append(mine.id)
-        answer.append(replace(one, hypothesis=replace(mine, family=family)))
+        mine = cells[one.hypothesis.id]
+        before = heads.setdefault(mine.view, [])
+        same = alike[number[mine.concept.id]]
+        head = next((c for c in before if same[number[c.concept.id]] and _same_place(mine, c)), None)
+        if head is None:
+            before.append(mine)
+        family = one.hypothesis.id if head is None else head.id
+        answer.append(replace(one, hypothesis=replace(one.hypothesis, family=family)))
     return answer
 
 
-def _profiles(tested: Sequence[Tested], features: Features) -> dict[str, np.ndarray]:
-    """Unit-norm, centred strength of each concept over all responses, so that products are correlations."""
+def _alike(tested: Sequence[Tested], features: Features, threshold: float) -> np.ndarray:
+    """Which concepts' strengths over all responses correlate above the threshold: (n, n) bool, in order of appearance."""
     from scipy import sparse
 
     concepts = {one.hypothesis.concept.id: one.hypothesis.concept for one in tested}
@@ -280,7 +279,7 @@ def _profiles(tested: Sequence[Tested], features: Features) -> dict[str, np.ndar
     strength -= strength.mean(axis=0)
     norms = np.linalg.norm(strength, axis=0)
     strength /= np.where(norms > 0, norms, 1.0)
-    return dict(zip(concepts, strength.T, strict=True))
+    return np.asarray(strength.T @ strength > threshold)
 
 
 def _same_place(one: Found, other: Found) -> bool:
