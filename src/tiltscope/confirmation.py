@@ -270,7 +270,7 @@ def _with_families(tested: list[Tested], found: Sequence[Found], features: Featu
 
 
 def _alike(tested: Sequence[Tested], features: Features, threshold: float) -> np.ndarray:
-    """Whose strengths over all responses correlate above the threshold: (n, n) bool, concepts in order of appearance."""
+    """Whose strengths over all responses correlate above the threshold: (n, n) bool, in order of appearance."""
     from scipy import sparse
 
     concepts = {one.hypothesis.concept.id: one.hypothesis.concept for one in tested}
