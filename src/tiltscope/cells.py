@@ -8,6 +8,7 @@ Refuses: pairs and features that do not match by id, and data with too few witne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -62,6 +63,12 @@ class Half:
     def of(rows: np.ndarray, groups: np.ndarray, spline: np.ndarray) -> Half:
         """Cut the half out of the whole."""
         return Half(rows, stats.Clusters.of(groups[rows]), spline[rows])
+
+    @cached_property
+    def equal_length(self) -> stats.RegressionCR2:
+        """The regression u = alpha + splines, tested at alpha: one design for every concept."""
+        columns = np.column_stack([self.spline, np.ones(len(self.rows))])
+        return stats.RegressionCR2(columns, self.clusters, columns.shape[1] - 1)
 
 
 @dataclass(frozen=True)

@@ -160,9 +160,7 @@ def _interval(estimates: stats.Estimates) -> Interval:
 
 def _equal_length(column: _Column, bench: Bench) -> Interval:
     """alpha of u = alpha + splines: the lean among pairs of equal length."""
-    half = bench.confirm
-    columns = np.column_stack([half.spline, np.ones(len(half.rows))])
-    return _interval(stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(column.u[half.rows]))
+    return _interval(bench.confirm.equal_length.fit(column.u[bench.confirm.rows]))
 
 
 def _own_lean(column: _Column, within: np.ndarray, bench: Bench) -> Interval:
