@@ -378,6 +378,7 @@ def load_model(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = _dtype(dtype, device)
     config = _config(source)
+    _check_weights(source)
     layer = _check_layer(layer, config.num_hidden_layers)
     renderer = Renderer(*_tokenizer(source, template), max_length=max_length)
     n_layers = config.num_hidden_layers
@@ -421,7 +422,12 @@ def _embedded() -> ModelSource:
 def _folder(source: ModelSource) -> ModelSource:
     if not (source.folder / "config.json").is_file():
         raise ModelError("this folder holds no model", where=str(source.folder), found="no config.json")
-    if not list(source.folder.glob("*.safetensors")):
+    return source
+
+
+def _check_weights(source: ModelSource) -> None:
+    """Refuse pickled weights; asked after the family, which says more."""
+    if not _gguf(source) and not list(source.folder.glob("*.safetensors")):
         found = ", ".join(sorted(p.name for p in source.folder.iterdir() if p.suffix in {".bin", ".pt", ".pth"}))
         raise ModelError(
             "only safetensors weights are read: pickled weights can run code",
@@ -429,7 +435,6 @@ def _folder(source: ModelSource) -> ModelSource:
             found=found or "no *.safetensors",
             hint="save the model again with save_pretrained(folder)",
         )
-    return source
 
 
 def _download(model: str) -> Path:

@@ -93,14 +93,22 @@ def run_read(pairs: Pairs, taken: LoadSettings, settings: ReadSettings, study: P
 
     `taken` says how the pairs were loaded: it is recorded in study.json with everything else that repeats the study.
     """
+    from tiltscope.features import load_features
     from tiltscope.sae import read_with_sae
 
     _claim(study, pairs)
+    asked = {"tiltscope": __version__, **asdict(settings), "pairs": pairs.fingerprint}
+    path = study / "study.json"
+    if path.exists():
+        held = read_json(path, verb="read")
+        if all(held.get(key) == value for key, value in asked.items()):
+            features = load_features(study / "features", pairs=pairs)
+            if features.fingerprint == held.get("features"):
+                return features
     features = read_with_sae(pairs, settings, study, progress=progress)
-    recorded = {"tiltscope": __version__, "source": pairs.source, **asdict(taken), **asdict(settings)}
+    recorded = {**asked, "source": pairs.source, **asdict(taken), "seed": settings.seed}
     recorded["map"] = dict(recorded.pop("columns"))
-    recorded |= {"pairs": pairs.fingerprint, "features": features.fingerprint}
-    write_json(study / "study.json", recorded)
+    write_json(path, {**recorded, "features": features.fingerprint})
     return features
 
 
