@@ -16,7 +16,7 @@ from tiltscope import stats
 from tiltscope.cells import Bench, Found, design
 from tiltscope.concepts import fires, indicator
 from tiltscope.features import Features
-from tiltscope.hypotheses import MAX_PAIR_IDS, Baseline, Hypothesis, Interval, Region
+from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, Baseline, Hypothesis, Interval, Region
 from tiltscope.stats.score import cautious_p, regression_score, tau_score
 
 __all__ = ["Tested", "confirm"]
@@ -77,11 +77,12 @@ def nearest_zero(hypothesis: Hypothesis) -> float:
 
 
 def _with_q(one: Tested, q: float, level: float) -> Tested:
+    confirmed = q <= level  # nan, no candidate: not confirmed
+    few = one.hypothesis.pair_ids[: MAX_PAIR_IDS if confirmed else UNCONFIRMED_PAIR_IDS]
     if np.isnan(q):
-        return one
-    confirmed = q <= level
+        return replace(one, hypothesis=replace(one.hypothesis, pair_ids=few))
     verdict = "confirmed" if confirmed else "not confirmed"
-    return replace(one, hypothesis=replace(one.hypothesis, q=q, confirmed=confirmed, verdict=verdict))
+    return replace(one, hypothesis=replace(one.hypothesis, q=q, confirmed=confirmed, verdict=verdict, pair_ids=few))
 
 
 def _test(cell: Found, bench: Bench) -> Tested:

@@ -21,6 +21,7 @@ from tiltscope.errors import ProductError, UsageError
 
 __all__ = [
     "MAX_PAIR_IDS",
+    "UNCONFIRMED_PAIR_IDS",
     "Baseline",
     "Hypothesis",
     "Interval",
@@ -33,7 +34,10 @@ __all__ = [
 ]
 
 MAX_PAIR_IDS = 200
-"""At most so many pair ids stand in the JSON; all of them are in the Parquet file."""
+"""At most so many pair ids of a confirmed hypothesis stand in the JSON; all of them are in the Parquet file."""
+
+UNCONFIRMED_PAIR_IDS = 20
+"""The same for the others, of which there can be thousands."""
 
 
 @dataclass(frozen=True)

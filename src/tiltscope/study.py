@@ -171,10 +171,13 @@ def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Prog
 
 
 def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
-    """{"response": concepts of the hypotheses, "prompt": prompt clusters their regions were made from}."""
+    """{"response": concepts to name, "prompt": prompt clusters to name}: those of confirmed hypotheses, and clusters.
+
+    A latent whose hypotheses were not confirmed keeps its number: thousands of names would cost more than reading.
+    """
     from tiltscope.hypotheses import read_hypotheses
 
-    hypotheses = read_hypotheses(study)
+    hypotheses = [h for h in read_hypotheses(study) if h["confirmed"] or h["concept"]["id"][0] != "L"]
     product = read_json(study / "concepts.json", verb=f"contrast {study}")
     known = {concept["id"]: concept for concept in product["concepts"]}
     made_from = {region["id"]: region["made_from"] for region in product["regions"]}

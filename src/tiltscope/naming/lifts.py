@@ -76,7 +76,7 @@ def worth_showing(lifts: Sequence[Lift]) -> list[Lift]:
 
 
 def _of(places: Places | None, concept: int) -> Places | None:
-    return None if places is None else places.take(places.concept == concept)
+    return None if places is None else places.take(np.flatnonzero(places.concept == concept))
 
 
 def _row(evidence: Evidence, name: str, concept: int) -> np.ndarray:
