@@ -205,3 +205,21 @@ def test_estimate_says_how_long_and_writes_nothing(place: Path) -> None:
     text = tiltscope(*AUDIT, "--out", "unwritten", "--estimate", cwd=place).stdout
     assert "min" in text
     assert not (place / "unwritten").exists()
+
+
+def test_a_new_version_is_read_through_the_same_autoencoder_and_compared(place: Path, study: Path) -> None:
+    rows = (place / "pairs.jsonl").read_text().splitlines(keepends=True)
+    (place / "pairs-v2.jsonl").write_text("".join(rows[20:]))
+    tiltscope("audit", "pairs-v2.jsonl", *AUDIT[2:], "--sae", "study/scope", "--out", "v2", cwd=place)
+    compared = json.loads(tiltscope("diff", "study", "v2", "--json", cwd=place).stdout)
+    assert compared["rows"]["n_removed"] == 20
+    assert compared["rows"]["n_added"] == 0
+
+
+def test_a_qwen2_model_is_read_and_studies_of_two_scopes_are_not_compared(place: Path, study: Path) -> None:
+    tiny_model_folder(place / "qwen", "qwen2")
+    rows = (place / "pairs.jsonl").read_text().splitlines(keepends=True)
+    (place / "some.jsonl").write_text("".join(rows[:60]))
+    tiltscope("audit", "some.jsonl", "--model", "qwen", "--draws", 20, "--out", "q2", cwd=place)
+    assert json.loads((place / "q2" / "scope" / "scope.json").read_text())["model"]["family"] == "qwen2"
+    assert "--sae" in tiltscope("diff", "study", "q2", cwd=place, code=2).stderr
