@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltscope.hypotheses import read_hypotheses
-from tiltscope.report import headline
+from tiltscope.report import families, headline
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,7 +63,7 @@ def main() -> None:
 def _summary(study: Path, top: int) -> dict[str, Any]:
     hypotheses = read_hypotheses(study)
     contrast = json.loads((study / "contrast.json").read_text())
-    heads = [h for h in hypotheses if h["confirmed"] and h["family"] == h["id"]]
+    heads = [rows[0] for rows in families(hypotheses)]
     return {
         **{key: contrast[key] for key in ("n_pairs", "n_groups", "n_candidates", "n_confirmed", "views", "nulls")},
         "n_refused": len((study / "refused.jsonl").read_text().splitlines()),

@@ -90,7 +90,8 @@ def families(hypotheses: Sequence[Row]) -> list[list[Row]]:
     """Group confirmed hypotheses that say the same thing, the spokesman of each family first.
 
     The spokesman is the one the others name as their family, if it is confirmed, else the one whose interval end is
-    farthest from zero. Families are ordered by view (global, region, prompt), estimand, and that interval end.
+    farthest from zero. Families are ordered by view (global, region, prompt), then those with a behaviour's name before
+    those that only tokens or nobody could name, then by estimand and that interval end.
     """
     groups: dict[str, list[Row]] = {}
     for row in hypotheses:
@@ -103,11 +104,12 @@ def families(hypotheses: Sequence[Row]) -> list[list[Row]]:
     views = [view for view, _ in SECTIONS]
     names = list(ESTIMANDS)
 
-    def rank(rows: list[Row]) -> tuple[int, int, float, str]:
+    def rank(rows: list[Row]) -> tuple[int, bool, int, float, str]:
         first = rows[0]
         view = views.index(first["view"]) if first["view"] in views else len(views)
         estimand = names.index(first["estimand"]) if first.get("estimand") in names else len(names)
-        return view, estimand, -near_zero(first), str(first["id"])
+        obscure = first["concept"].get("named_by") in ("tokens", "nobody", None)
+        return view, obscure, estimand, -near_zero(first), str(first["id"])
 
     return sorted(ordered, key=rank)
 
@@ -227,7 +229,7 @@ def _in_full_note(n: int, of: int) -> str:
     """Which families are told in full, where that is not all of them."""
     if n == of:
         return ""
-    return f"{n} of {of} families in full, strongest by the interval end nearest zero; the others are in the table."
+    return f"{n} of {of} families in full, named behaviours first, then the strongest; the others are in the table."
 
 
 def gather(study: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def markdown(content: Row) -> str:
     lines += [
         "Each sentence is a hypothesis: a lean of the data that held up in a half of the data not used to find it."
     ]
-    lines += [f"Ordered by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
+    lines += [f"Named behaviours first, then by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
     for section in content["sections"]:
         rows = [one for one in content["findings"] if one["view"] == section["view"] and one["in_full"]]
         lines += [f"### {section['title']}", ""] if rows else []

@@ -104,7 +104,7 @@ def _study_text(study: Path) -> str:
         shown = list(body["headlines"].values())[:5]
         for said in shown:
             lines += wrapped(said, 78, indent="- ")
-        lines += [f"{len(shown)} of {len(body['headlines'])} headlines, by the interval end nearest zero"]
+        lines += [f"{len(shown)} of {len(body['headlines'])} headlines, named behaviours first, then the strongest"]
     return "\n".join(lines)
 
 
