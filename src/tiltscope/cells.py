@@ -47,6 +47,8 @@ class ContrastSettings:
     """At most so many cells of a view are drawn for the nulls, seeded."""
     n_flip_cells: int = 100
     """The same for region and prompt cells under label flips, where every draw is a new design."""
+    max_places: int = 3
+    """A concept brings at most its so many strongest places into a view: further ones overlap and say the same."""
     same_family: float = 0.9
     """Concepts whose responses correlate more than this say the same thing."""
 
@@ -76,6 +78,7 @@ class Bench:
     """Everything the three views share; arrays are over all pairs, in the order of the features."""
 
     rows: tuple[Pair, ...]
+    groups: np.ndarray  # (n_pairs,) int: which witness
     settings: ContrastSettings
     explore: Half
     confirm: Half
@@ -128,7 +131,8 @@ def set_up(pairs: Pairs, features: Features, settings: ContrastSettings) -> Benc
         )
     rows = tuple(by_id[pair_id] for pair_id in features.pair_ids)
     groups = np.array([pair.group for pair in rows])
-    n_groups = len(set(groups.tolist()))
+    codes = np.unique(groups, return_inverse=True)[1]
+    n_groups = int(codes.max(initial=-1)) + 1
     if n_groups < 2 * settings.min_groups:
         raise InconclusiveError(
             "too few independent prompts to say anything",
@@ -142,9 +146,10 @@ def set_up(pairs: Pairs, features: Features, settings: ContrastSettings) -> Benc
     first[explore] = stats.half_mask(groups[explore], settings.seed)
     return Bench(
         rows,
+        codes,
         settings,
-        Half.of(np.flatnonzero(explore), groups, spline),
-        Half.of(np.flatnonzero(~explore), groups, spline),
+        Half.of(np.flatnonzero(explore), codes, spline),
+        Half.of(np.flatnonzero(~explore), codes, spline),
         (np.flatnonzero(first), np.flatnonzero(explore & ~first)),
         spline,
         logs[0] - logs[1],

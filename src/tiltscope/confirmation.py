@@ -171,7 +171,7 @@ def _own_lean(column: _Column, within: np.ndarray, bench: Bench) -> Interval:
 
 
 def _clusters(rows: np.ndarray, bench: Bench) -> stats.Clusters:
-    return stats.Clusters.of(np.array([bench.rows[i].group for i in rows]))
+    return stats.Clusters.of(bench.groups[rows])
 
 
 def _chosen_share(column: _Column, within: np.ndarray, bench: Bench) -> Interval:

@@ -147,7 +147,7 @@ def _groups_at_stake(both: Any, bench: Bench) -> np.ndarray:
     one_sided = both.copy()
     one_sided.data = (one_sided.data == 1).astype(np.float32)
     one_sided.eliminate_zeros()
-    every = stats.Clusters.of(np.array([pair.group for pair in bench.rows]))
+    every = stats.Clusters.of(bench.groups)
     from scipy import sparse
 
     ones = np.ones(len(every.codes), np.float32)
@@ -229,7 +229,8 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
         view.measures, masks, bench.spline, half.clusters, half.rows, min_groups=settings.min_groups
     )
     z = _best_of_nested(screen.z, [region.made_from if view.name == "prompt" else region.id for region in view.regions])
-    chosen = np.argwhere(_candidates(2 * ndtr(-np.abs(z)), view.measures, bench))
+    wanted = _candidates(2 * ndtr(-np.abs(z)), view.measures, bench)
+    chosen = np.argwhere(wanted & _strongest_places(z, settings.max_places))
     cells = []
     for m, k in chosen.tolist():
         region = view.regions[k]
@@ -238,6 +239,15 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
         if np.sign(halves[0]) == np.sign(halves[1]) == sign:
             cells.append(Found(view.name, view.measures, m, region, sign, *halves, True))
     return _Explored(int(np.isfinite(screen.z).sum()), cells)
+
+
+def _strongest_places(z: np.ndarray, most: int) -> np.ndarray:
+    """True for each concept's `most` largest |z|."""
+    size = np.nan_to_num(np.abs(z), nan=-1.0)
+    if size.shape[1] <= most:
+        return size >= 0
+    cut = np.partition(size, -most, axis=1)[:, -most]
+    return np.asarray(size >= np.maximum(cut, 0)[:, None])
 
 
 def _best_of_nested(z: np.ndarray, families: list[str]) -> np.ndarray:
