@@ -245,7 +245,7 @@ def _strongest_places(z: np.ndarray, most: int) -> np.ndarray:
     """True for each concept's `most` largest |z|."""
     size = np.nan_to_num(np.abs(z), nan=-1.0)
     if size.shape[1] <= most:
-        return size >= 0
+        return np.asarray(size >= 0)
     cut = np.partition(size, -most, axis=1)[:, -most]
     return np.asarray(size >= np.maximum(cut, 0)[:, None])
 
