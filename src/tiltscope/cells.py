@@ -43,9 +43,9 @@ class ContrastSettings:
     """Regions smaller than this are not displayed, so not tested."""
     n_draws: int = 200
     """Draws of each null on these data."""
-    n_null_cells: int = 2000
+    n_null_cells: int = 500
     """At most so many cells of a view are drawn for the nulls, seeded."""
-    n_flip_cells: int = 100
+    n_flip_cells: int = 50
     """The same for region and prompt cells under label flips, where every draw is a new design."""
     max_places: int = 3
     """A concept brings at most its so many strongest places into a view: further ones overlap and say the same."""
