@@ -59,10 +59,23 @@ def confirm(found: Sequence[Found], features: Features, bench: Bench) -> list[Te
     """
     tested = [_test(cell, bench) for cell in found]
     p = np.array([one.hypothesis.p if cell.candidate else np.nan for cell, one in zip(found, tested, strict=True)])
-    q = stats.benjamini_hochberg(p) if len(p) else p
+    q = _q(p, np.array([cell.view for cell in found]))
     tested = [_with_q(one, value, bench.settings.q) for one, value in zip(tested, q.tolist(), strict=True)]
     tested.sort(key=lambda one: (*_rank(one.hypothesis), one.hypothesis.id))
     return _with_families(tested, found, features, bench)
+
+
+def _q(p: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """The larger of Benjamini-Hochberg over all views and within the view; nan where p is.
+
+    Once over all views controls the whole list, but hundreds of global findings would let a small view through with p
+    values that say little there.
+    """
+    q = stats.benjamini_hochberg(p)
+    for view in np.unique(views):
+        mine = views == view
+        q[mine] = np.maximum(q[mine], stats.benjamini_hochberg(p[mine]))
+    return q
 
 
 def _rank(hypothesis: Hypothesis) -> tuple[int, bool, float]:
