@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,50 @@ def test_an_audit_killed_twice_gives_the_same_bytes(place: Path, study: Path) ->
         assert (place / "killed" / product).read_bytes() == (study / product).read_bytes(), product
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        ("pairs.parquet", "features/manifest.json", "features/shards/00000.safetensors", "scope/scope.json"),
+        ("features/tokens.json", "hypotheses.parquet", "names.json"),
+        ("study.json", "scope/sae.safetensors", "hypotheses.json", "concepts.json"),
+    ],
+)
+def test_products_cut_off_halfway_are_made_again_by_the_same_audit(
+    damaged: tuple[str, ...], place: Path, study: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    whole = {name: (copy / name).read_bytes() for name in (*damaged, "hypotheses.json", "concepts.json", "names.json")}
+    for name in damaged:
+        (copy / name).write_bytes(whole[name][: len(whole[name]) // 2])
+    tiltscope(*AUDIT, "--out", copy, cwd=place)
+    for name, content in whole.items():
+        assert (copy / name).read_bytes() == content, name
+
+
+def test_a_product_that_is_not_what_its_name_says_is_damaged_not_our_fault(place: Path, study: Path) -> None:
+    copy = place / "replaced"
+    shutil.copytree(study, copy)
+    for name, words in (
+        ("names.json", ("show", "replaced/names.json")),
+        ("contrast.json", ("plan", "draft", "replaced", "--overwrite")),
+        ("concepts.json", ("diff", "replaced", "study")),
+        ("scope/scope.json", ("report", "replaced")),
+        ("features/manifest.json", ("diff", "study", "replaced")),
+    ):
+        (copy / name).write_text("[1]")
+        assert f"{Path(name).name} is damaged" in tiltscope(*words, cwd=place, code=2).stderr
+        shutil.copy(study / name, copy / name)
+
+
+def test_a_study_that_no_longer_says_whose_it_is_is_not_overwritten(place: Path, study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(study, copy)
+    (copy / "pairs.manifest.json").write_text("{")
+    refused = tiltscope(*AUDIT, "--out", copy, cwd=place, code=2)
+    assert "choose another --out" in refused.stderr
+
+
 def test_the_plan_draft_decides_nothing(study: Path) -> None:
     plan = yaml.safe_load((study / "plan.yaml").read_text())
     assert all(entry["action"] == "undecided" for entry in plan["decisions"])
@@ -183,6 +228,35 @@ def test_an_unsupported_model_says_what_is_supported(place: Path) -> None:
 
 def test_a_map_that_is_no_pair_of_names_is_usage(place: Path) -> None:
     assert "--map" in tiltscope("check", "pairs.jsonl", "--map", "chosen", cwd=place, code=2).stderr
+
+
+def test_a_field_mapped_to_two_columns_is_usage(place: Path) -> None:
+    refused = tiltscope("check", "pairs.jsonl", "--map", "chosen=a", "--map", "chosen=b", cwd=place, code=2)
+    assert "a and b as chosen" in refused.stderr
+
+
+def test_a_negative_seed_is_usage(place: Path) -> None:
+    assert "--seed" in tiltscope("check", "pairs.jsonl", "--seed", -1, cwd=place, code=2).stderr
+
+
+def test_no_dataset_is_not_the_folder_one_stands_in(place: Path) -> None:
+    assert "no dataset is given" in tiltscope("check", "", cwd=place, code=2).stderr
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(place: Path) -> None:
+    refused = tiltscope(
+        "read", "pairs.jsonl", "--model", "model", "--device", "nonsense", "--out", "s3", cwd=place, code=2
+    )
+    assert "nonsense" in refused.stderr
+    assert "--device cpu" in refused.stderr
+
+
+def test_a_refusal_shows_control_characters_of_the_data_instead_of_sending_them(place: Path) -> None:
+    row = {"prompt": "q", "chosen": "\x1b]0;owned\x07 same", "rejected": "\x1b]0;owned\x07 same"}
+    (place / "escapes.jsonl").write_text(json.dumps(row) + "\n")
+    refused = tiltscope("check", "escapes.jsonl", cwd=place, code=2)
+    assert "\x07" not in refused.stderr
+    assert "U+0007" in refused.stderr
 
 
 def test_an_interrupt_exits_130(place: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "read_json",
     "read_manifest",
+    "read_object",
     "write_bytes",
     "write_json",
     "write_manifest",
@@ -101,6 +102,16 @@ def read_json(path: Path, *, verb: str) -> Any:
         ) from error
 
 
+def read_object(path: Path, *keys: str, verb: str) -> dict[str, Any]:
+    """Read a JSON object that the verb `verb` wrote; anything else, or an object without these keys, is damaged."""
+    body = read_json(path, verb=verb)
+    lacking = sorted(set(keys) - set(body)) if isinstance(body, dict) else []
+    if not isinstance(body, dict) or lacking:
+        found = f"without {', '.join(lacking)}" if lacking else f"{type(body).__name__}, where an object should stand"
+        raise ProductError(f"{path.name} is damaged", where=str(path), found=found, hint=f"rerun: tiltscope {verb}")
+    return body
+
+
 def write_manifest(path: Path, *, product: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Write the manifest of a finished product and return its fingerprint (settings and inputs, no clock)."""
     body = {
@@ -116,7 +127,7 @@ def write_manifest(path: Path, *, product: str, settings: Mapping[str, Any], inp
 
 def read_manifest(path: Path, *, verb: str) -> dict[str, Any]:
     """Read a manifest; another format version is refused with the verb to rerun."""
-    body: dict[str, Any] = read_json(path, verb=verb)
+    body = read_object(path, verb=verb)
     if body.get("format_version") != FORMAT_VERSION:
         raise ProductError(
             "this product was written by another format version",
@@ -124,7 +135,7 @@ def read_manifest(path: Path, *, verb: str) -> dict[str, Any]:
             found=f"version {body.get('format_version')}, this Tiltscope reads {FORMAT_VERSION}",
             hint=f"rerun: tiltscope {verb}",
         )
-    return body
+    return read_object(path, "settings", "inputs", "fingerprint", verb=verb)
 
 
 def check_fresh(manifest: Mapping[str, Any], inputs: Mapping[str, str], *, where: Path, verb: str) -> None:

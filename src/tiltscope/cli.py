@@ -43,7 +43,9 @@ def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-_seed = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+_seed = click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Seed of every random choice."
+)
 _out = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -362,7 +364,7 @@ def diff(study_a: Path, study_b: Path, as_json: bool) -> None:
 def _load_settings(options: dict[str, Any]) -> LoadSettings:
     from tiltscope.pairs import LoadSettings
 
-    columns = {}
+    columns: dict[str, str] = {}
     for entry in options["columns"]:
         field, equals, column = entry.partition("=")
         if not equals or field not in ("prompt", "chosen", "rejected") or not column:
@@ -371,7 +373,8 @@ def _load_settings(options: dict[str, Any]) -> LoadSettings:
                 found=entry,
                 hint="--map chosen=better",
             )
-        columns[field] = column
+        if columns.setdefault(field, column) != column:
+            raise UsageError("--map names two columns for one field", found=f"{columns[field]} and {column} as {field}")
     names = ("group", "domain", "sample", "seed", "allow_refused")
     return LoadSettings(columns=columns, **{key: options[key] for key in names})
 
@@ -489,6 +492,13 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.close()
 
 
+def _complain(error: TiltscopeError) -> None:
+    """Print a refusal; what it quotes from the data cannot reach the terminal as a control sequence."""
+    from tiltscope.report.text import visible
+
+    click.echo(f"error: {visible(str(error))}", err=True)
+
+
 def run() -> None:
     """The console script: every refusal becomes a message and an exit code."""
     os.environ.setdefault(
@@ -497,7 +507,7 @@ def run() -> None:
     try:
         main.main(standalone_mode=False)
     except TiltscopeError as error:
-        click.echo(f"error: {error}", err=True)
+        _complain(error)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
@@ -510,7 +520,7 @@ def run() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        click.echo(f"error: {ProductError(str(error.strerror or error), where=str(error.filename or ''))}", err=True)
+        _complain(ProductError(str(error.strerror or error), where=str(error.filename or "")))
         sys.exit(2)
     except Exception:  # the last door: a fault of ours must not look like a failed gate (exit 1)
         traceback.print_exc()

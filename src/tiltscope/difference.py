@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltscope.artifact import read_json
+from tiltscope.artifact import read_object
 from tiltscope.errors import StaleProductError
 from tiltscope.hypotheses import read_disparities, read_hypotheses
 from tiltscope.report import headline, visible
@@ -114,8 +114,8 @@ def _open(study: Path) -> _Study:
     from tiltscope.pairs import read_pairs
 
     hypotheses = read_hypotheses(study)
-    record = read_json(study / "contrast.json", verb=f"contrast {study}")
-    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    record = read_object(study / "contrast.json", "settings", verb=f"contrast {study}")
+    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     features = load_features(study / "features")
     groups = {pair.id: pair.group for pair in read_pairs(study).rows}
     aligned = np.array([groups[pair_id] for pair_id in features.pair_ids])

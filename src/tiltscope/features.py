@@ -177,11 +177,18 @@ class Features:
         ends = np.cumsum(self._shard_sizes)
         number = int(np.searchsorted(ends, place, side="right"))
         path = _shard_path(self.folder, number)
-        table = _cached_table(path, side, self.n_latents, path.stat().st_mtime_ns)
+        table = _cached_table(path, side, self.n_latents, path.stat().st_mtime_ns if path.exists() else 0)
         first = 0 if number == 0 else int(ends[number - 1])
         low, high = np.searchsorted(table.pair, [place - first, place - first + 1])
         own = slice(int(low), int(high))
         return SpanCodes(table.token_ids[own], table.starts[own], table.ends[own], table.codes[own])
+
+    def check_files(self) -> None:
+        """Raise `ProductError` where a shard or the token texts are missing or cut off."""
+        for number in range(len(self._shard_sizes)):
+            _open(_shard_path(self.folder, number), only_facts=True)
+        _token_texts.cache_clear()
+        _token_texts(self.folder)
 
     def token_text(self, token_id: int) -> str:
         """Return the text of a token id that occurs in these features."""
@@ -246,7 +253,12 @@ def load_features(folder: Path, *, pairs: Pairs | None = None, scope_fingerprint
     if facts.get("fingerprint") != manifest["fingerprint"]:
         raise ProductError("these features are half written", where=str(folder), hint="rerun: tiltscope read")
     settings = manifest["settings"]
-    spans = {side: _span_features(arrays, side, int(settings["n_latents"])) for side in SIDES}
+    try:
+        spans = {side: _span_features(arrays, side, int(settings["n_latents"])) for side in SIDES}
+    except (KeyError, ValueError) as error:
+        where = str(folder / "aggregates.safetensors")
+        hint = "rerun: tiltscope read"
+        raise ProductError("aggregates.safetensors is damaged", where=where, found=str(error), hint=hint) from error
     return Features(
         pair_ids=tuple(facts["pair_ids"]),
         **spans,
@@ -268,13 +280,14 @@ def _shard_path(folder: Path, number: int) -> Path:
     return folder / "shards" / f"{number:05d}.safetensors"
 
 
-def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _open(path: Path, *, only_facts: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as stream:
             facts = json.loads((stream.metadata() or {}).get(_FACTS, "{}"))
-            return {name: stream.get_tensor(name) for name in stream.keys()}, facts  # noqa: SIM118
+            names = [] if only_facts else list(stream.keys())
+            return {name: stream.get_tensor(name) for name in names}, facts
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ProductError(
             f"{path.name} is missing or damaged", where=str(path), found=str(error), hint="rerun: tiltscope read"
@@ -282,12 +295,9 @@ def _open(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _is_written(path: Path, key: str) -> bool:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="numpy") as stream:
-            return bool(json.loads((stream.metadata() or {}).get(_FACTS, "{}")).get("key") == key)
-    except (OSError, SafetensorError, json.JSONDecodeError):
+        return bool(_open(path, only_facts=True)[1].get("key") == key)
+    except ProductError:
         return False
 
 
@@ -465,6 +475,7 @@ def _span_features(arrays: dict[str, np.ndarray], side: str, n_latents: int) -> 
     indptr, indices = arrays[f"{side}.indptr"], arrays[f"{side}.indices"]
     shape = (len(indptr) - 1, n_latents)
     freq = sparse.csr_array((arrays[f"{side}.freq"], indices, indptr), shape=shape)
+    freq.check_format(full_check=True)
     highest = sparse.csr_array((arrays[f"{side}.max"], indices.copy(), indptr.copy()), shape=shape)
     counts = [arrays[f"{side}.{name}"] for name in _PARTS[2:]]
     for array in (freq.data, highest.data, *counts):

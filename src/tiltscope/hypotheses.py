@@ -176,10 +176,15 @@ def write_disparities(path: Path, pair_ids: tuple[str, ...], disparities: Mappin
 
 def read_disparities(study: Path, hypothesis_id: str) -> dict[str, float]:
     """Return {pair id: disparity} of one hypothesis from STUDY/hypotheses.parquet (pairs at zero are absent)."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = study / "hypotheses.parquet"
+    hint = f"run: tiltscope contrast {study}"
     if not path.exists():
-        raise ProductError("hypotheses.parquet is not there yet", where=str(study), hint=f"tiltscope contrast {study}")
-    table = pq.read_table(path, filters=[("hypothesis_id", "=", hypothesis_id)])
+        raise ProductError("hypotheses.parquet is not there yet", where=str(study), hint=hint)
+    try:
+        table = pq.read_table(path, filters=[("hypothesis_id", "=", hypothesis_id)])
+    except (pa.ArrowException, OSError) as error:
+        raise ProductError(f"{path.name} is damaged", where=str(path), found=str(error)[:200], hint=hint) from error
     return dict(zip(table["pair_id"].to_pylist(), table["disparity"].to_pylist(), strict=True))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltscope import __version__
-from tiltscope.artifact import read_json, write_text
+from tiltscope.artifact import read_object, write_text
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.report import anchor, families, headline, visible
@@ -132,13 +132,13 @@ def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
 
 
 def _made_from(study: Path) -> list[str]:
-    contrast = read_json(study / "contrast.json", verb=f"contrast {study}")
+    contrast = read_object(study / "contrast.json", verb=f"contrast {study}")
     inputs = contrast.get("inputs") or {}
     scope = study / "scope" / "scope.json"
     facts = {
         "pairs": inputs.get("pairs"),
         "features": inputs.get("features"),
-        "scope": read_json(scope, verb="read").get("fingerprint") if scope.exists() else None,
+        "scope": read_object(scope, verb="read").get("fingerprint") if scope.exists() else None,
         "contrast": contrast.get("fingerprint"),
         "tiltscope": inputs.get("tiltscope") or __version__,
     }

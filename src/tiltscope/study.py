@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltscope import __version__
-from tiltscope.artifact import fingerprint, read_json, write_json
-from tiltscope.errors import StaleProductError, UsageError
+from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.errors import ProductError, StaleProductError, UsageError
 
 if TYPE_CHECKING:
     from tiltscope.cells import ContrastSettings
@@ -72,20 +72,40 @@ def run_check(pairs: Pairs, study: Path | None, *, max_length: int, seed: int) -
 
 def _claim(study: Path, pairs: Pairs) -> None:
     """Write the pairs into the study, unless it already holds another dataset."""
-    from tiltscope.pairs import read_pairs, save_pairs
+    from tiltscope.pairs import save_pairs
 
     if (study / "pairs.manifest.json").exists():
-        held = read_pairs(study)
-        if held.fingerprint != pairs.fingerprint:
+        held, whole = _held_pairs(study)
+        if held != pairs.fingerprint:
             raise StaleProductError(
                 "this study already holds another dataset (or another sample of it)",
                 where=str(study),
-                found=f"pairs {held.fingerprint} in the study, {pairs.fingerprint} given",
+                found=f"pairs {held} in the study, {pairs.fingerprint} given",
                 hint="choose another --out, or delete the folder",
             )
-        return
+        if whole:
+            return
     study.mkdir(parents=True, exist_ok=True)
     save_pairs(pairs, study)
+
+
+def _held_pairs(study: Path) -> tuple[str, bool]:
+    """Return (fingerprint of the pairs this study holds, whether their files are whole)."""
+    from tiltscope.pairs import read_pairs
+
+    try:
+        return read_pairs(study).fingerprint, True
+    except ProductError as error:
+        path = study / "pairs.manifest.json"
+        inputs = _record(path).get("inputs")
+        if not isinstance(inputs, dict) or not isinstance(inputs.get("pairs"), str):
+            raise ProductError(
+                "this study no longer says which dataset it holds",
+                where=str(path),
+                found=error.what,
+                hint="choose another --out, or delete the folder",
+            ) from error
+        return inputs["pairs"], False
 
 
 def run_read(pairs: Pairs, taken: LoadSettings, settings: ReadSettings, study: Path, *, progress: Progress) -> Features:
@@ -93,22 +113,41 @@ def run_read(pairs: Pairs, taken: LoadSettings, settings: ReadSettings, study: P
 
     `taken` says how the pairs were loaded: it is recorded in study.json with everything else that repeats the study.
     """
-    from tiltscope.features import load_features
     from tiltscope.sae import read_with_sae
 
     _claim(study, pairs)
     asked = {"tiltscope": __version__, **asdict(settings), "pairs": pairs.fingerprint}
     path = study / "study.json"
-    if path.exists():
-        held = read_json(path, verb="read")
-        if all(held.get(key) == value for key, value in asked.items()):
-            features = load_features(study / "features", pairs=pairs)
-            if features.fingerprint == held.get("features"):
-                return features
+    record = _record(path)
+    if all(record.get(key) == value for key, value in asked.items()):
+        held = _whole_features(study, pairs)
+        if held and held.fingerprint == record.get("features"):
+            return held
     features = read_with_sae(pairs, settings, study, progress=progress)
     recorded = {**asked, "source": pairs.source, **asdict(taken), "seed": settings.seed}
     recorded["map"] = dict(recorded.pop("columns"))
     write_json(path, {**recorded, "features": features.fingerprint})
+    return features
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return what a stage recorded; {} where that is missing or damaged, so that the stage is done again."""
+    try:
+        return read_object(path, verb="audit")
+    except ProductError:
+        return {}
+
+
+def _whole_features(study: Path, pairs: Pairs) -> Features | None:
+    """Return the features in the study, unless any file of them, or the facts of their autoencoder, must be remade."""
+    from tiltscope.features import load_features
+
+    try:
+        features = load_features(study / "features", pairs=pairs)
+        features.check_files()
+        read_object(study / "scope" / "scope.json", "sae", verb="read")
+    except ProductError:
+        return None
     return features
 
 
@@ -140,10 +179,9 @@ def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progre
     inputs = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint, "tiltscope": __version__}
     made_from = fingerprint(inputs, asdict(settings))
     path = opened.folder / "contrast.json"
-    if path.exists() and (opened.folder / "hypotheses.json").exists():
-        record: dict[str, Any] = read_json(path, verb=f"contrast {opened.folder}")
-        if record.get("fingerprint") == made_from:
-            return record
+    record = _record(path)
+    if record.get("fingerprint") == made_from and _is_contrasted(opened.folder):
+        return record
     result = contrast(opened.pairs, opened.features, settings, progress=progress)
     path.unlink(missing_ok=True)  # the record is written last: with it the product is whole
     record = {**write_contrast(result, opened.folder), "inputs": inputs, "fingerprint": made_from}
@@ -151,18 +189,30 @@ def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progre
     return record
 
 
+def _is_contrasted(study: Path) -> bool:
+    """Whether hypotheses.json, hypotheses.parquet and concepts.json are all there and whole."""
+    from tiltscope.hypotheses import read_disparities, read_hypotheses
+
+    try:
+        read_hypotheses(study)
+        read_disparities(study, "")
+        read_object(study / "concepts.json", "concepts", "regions", verb="contrast")
+    except ProductError:
+        return False
+    return True
+
+
 def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Progress) -> dict[str, Any]:
     """Name every concept and prompt kind that a hypothesis speaks of; writes names.json, fills hypotheses.json."""
     from tiltscope.naming import names_product, write_names
 
-    contrast = read_json(opened.folder / "contrast.json", verb=f"contrast {opened.folder}")
+    contrast = read_object(opened.folder / "contrast.json", "fingerprint", verb=f"contrast {opened.folder}")
     asked = {"contrast": contrast["fingerprint"], "namer": getattr(namer, "name", "evidence"), "seed": seed}
     path = opened.folder / "names.json"
-    if path.exists():
-        held: dict[str, Any] = read_json(path, verb=f"name {opened.folder}")
-        if held.get("_meta", {}).get("asked") == asked:
-            _fill_names(opened.folder, held)
-            return held
+    held = _record(path)
+    if held.get("_meta", {}).get("asked") == asked:
+        _fill_names(opened.folder, held)
+        return held
     product = names_product(opened, _concepts_in_use(opened.folder), namer=namer, seed=seed, progress=progress)
     product["_meta"] = {**product.get("_meta", {}), "asked": asked}
     write_names(opened.folder, product)
@@ -178,7 +228,7 @@ def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
     from tiltscope.hypotheses import read_hypotheses
 
     hypotheses = [h for h in read_hypotheses(study) if h["confirmed"] or h["concept"]["id"][0] != "L"]
-    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     known = {concept["id"]: concept for concept in product["concepts"]}
     made_from = {region["id"]: region["made_from"] for region in product["regions"]}
     wanted = dict.fromkeys(h["concept"]["id"] for h in hypotheses)
@@ -195,7 +245,7 @@ def _fill_names(study: Path, names: Mapping[str, Any]) -> None:
     from tiltscope.families import join_families
     from tiltscope.hypotheses import read_hypotheses
 
-    product = read_json(study / "concepts.json", verb=f"contrast {study}")
+    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     made_from = {region["id"]: region["made_from"] for region in product["regions"]}
     hypotheses = read_hypotheses(study)
     for hypothesis in hypotheses:

@@ -42,6 +42,8 @@ def read_records(source: str | Path) -> Iterator[Record]:
     Raises:
         DataError: nothing is there, the file is empty, truncated, not UTF-8 as a whole, or of no known format.
     """
+    if not str(source):
+        raise DataError("no dataset is given", found="an empty name", hint="is a shell variable unset?")
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)

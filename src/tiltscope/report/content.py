@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiltscope.artifact import read_json
+from tiltscope.artifact import read_json, read_object
 from tiltscope.errors import ProductError
 from tiltscope.report.evidence import examples, naming
 from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts
@@ -60,9 +60,9 @@ LIMITS = (
 )
 
 
-def load(study: Path, name: str, *, verb: str) -> Any:
+def load(study: Path, name: str, *, verb: str) -> dict[str, Any] | None:
     """Return a product's JSON, or None where it is not there; damage is refused with the verb to rerun."""
-    return read_json(study / name, verb=verb) if (study / name).exists() else None
+    return read_object(study / name, verb=verb) if (study / name).exists() else None
 
 
 def load_hypotheses(study: Path) -> list[dict[str, Any]]:

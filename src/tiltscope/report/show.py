@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiltscope.artifact import read_object
 from tiltscope.errors import ProductError
 from tiltscope.report.content import calibration, families, load_hypotheses
 from tiltscope.report.reading import preflight
@@ -117,13 +118,17 @@ def _parsed(path: Path) -> Any:
         raise ProductError(f"{path.name} is damaged", where=str(path), found=str(error), hint=hint) from error
 
 
+def _object(path: Path) -> dict[str, Any]:
+    return read_object(path, verb={name: verb for name, verb, _ in _PRODUCTS}[path.name])
+
+
 def _show_hypotheses(path: Path, as_json: bool) -> str:
     rows = load_hypotheses(path.parent) if path.name == "hypotheses.json" else _parsed(path)
     return _as_json(rows) if as_json else render_hypotheses(rows)
 
 
 def _show_contrast(path: Path, as_json: bool) -> str:
-    body = _parsed(path)
+    body = _object(path)
     if as_json:
         return _as_json(body)
     judged = calibration(body.get("nulls") or [])
@@ -136,7 +141,7 @@ def _show_contrast(path: Path, as_json: bool) -> str:
 
 
 def _show_check(path: Path, as_json: bool) -> str:
-    body = _parsed(path)
+    body = _object(path)
     if as_json:
         return _as_json(body)
     told = preflight(body) or {"facts": [], "items": [], "by_domain": []}
@@ -157,7 +162,7 @@ def _show_check(path: Path, as_json: bool) -> str:
 
 
 def _show_names(path: Path, as_json: bool) -> str:
-    body = _parsed(path)
+    body = _object(path)
     if as_json:
         return _as_json(body)
     named = {key: one for key, one in body.items() if key != "_meta" and isinstance(one, Mapping)}

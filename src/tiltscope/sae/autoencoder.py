@@ -136,7 +136,8 @@ def load_sae(path: Path) -> Sae:
             facts = json.loads((stream.metadata() or {}).get("sae", "{}"))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise ModelError("this autoencoder cannot be read", where=str(path), found=str(error)) from error
+        hint = "give a file of the layout in docs/scope.md, or the folder scope of a study"
+        raise ModelError("this autoencoder cannot be read", where=str(path), found=str(error), hint=hint) from error
     _check_layout(path, facts, tensors)
     return Sae(
         w_enc=tensors["W_enc"],

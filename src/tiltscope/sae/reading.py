@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from tiltscope.artifact import fingerprint, write_json
+from tiltscope.errors import ModelError
 from tiltscope.features import PAIRS_PER_SHARD, Features, Progress, read_features, shard_conversations
 from tiltscope.lm import LanguageModel, Rendered, load_model, response_losses
 from tiltscope.pairs import Pair, Pairs
@@ -73,11 +74,22 @@ def load_for(settings: ReadSettings, trained: Sae | None) -> LanguageModel:
     return load_model(
         settings.model,
         layer=layer,
-        device=settings.device,
+        device=_usable(settings.device),
         dtype=settings.dtype,
         template=settings.template,
         max_length=settings.max_length,
     )
+
+
+def _usable(device: str | None) -> str | None:
+    """Return the device if a number can be put there and read back."""
+    if device is not None:
+        try:
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+            found = f"{device}: {str(error).splitlines()[0][:200]}"
+            raise ModelError("this device cannot be used", found=found, hint="--device cpu, or leave it out") from error
+    return device
 
 
 def _facts(lm: LanguageModel, sae: Sae, scope: LmSaeScope, settings: ReadSettings) -> dict[str, Any]:
@@ -108,11 +120,9 @@ def _facts(lm: LanguageModel, sae: Sae, scope: LmSaeScope, settings: ReadSetting
 def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path, progress: Progress | None) -> Sae:
     """Return the autoencoder of these pairs: the finished one in `folder` if it is theirs, or a new one."""
     key = fingerprint(_RECIPE, lm.fingerprint, pairs.fingerprint, settings.seed, settings.n_latents, settings.k)
-    finished = folder / "sae.safetensors"
-    if finished.is_file():
-        sae = load_sae(finished)
-        if sae.key == key:
-            return sae
+    finished = _finished(folder)
+    if finished and finished.key == key:
+        return finished
     cache = folder / "cache"
     shards = _pool_shards(pairs, settings.seed)
     _fill_cache(lm, shards, cache, progress)
@@ -130,6 +140,14 @@ def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path
     report = {"training": asdict(plan), "n_pool_tokens": len(training), **_held_out_report(sae, held_out)}
     report |= _spliced_report(lm, sae, shards, settings.seed)
     return replace(sae, report=report)
+
+
+def _finished(folder: Path) -> Sae | None:
+    """Return the autoencoder in the folder; a damaged one is trained again, like one that is not there."""
+    try:
+        return load_sae(folder)
+    except ModelError:
+        return None
 
 
 def _shards(pairs: Pairs) -> list[tuple[Pair, ...]]:

@@ -85,7 +85,11 @@ def train_sae(
     The result has no model fingerprint yet; `read_with_sae` fills it in. Raises `ModelError` for an empty pool.
     """
     if len(pool) < 2:
-        raise ModelError("there are no response tokens to train an autoencoder on", found=f"{len(pool)} tokens")
+        raise ModelError(
+            "there are no response tokens to train an autoencoder on",
+            found=f"{len(pool)} tokens",
+            hint="do the prompts fill --max-length? Give more, or more pairs",
+        )
     norm = _calibrate(pool)
     pool = _within_cut(pool, norm.mean_norm)
     norm = norm.to(device)
