@@ -150,7 +150,12 @@ def test_studies_of_different_scopes_are_refused_with_the_way_out(old: Path, tmp
     pairs = make_pairs(rows(400, bold=0.85))
     study(folder, pairs)
     pairs = replace(pairs, fingerprint=save_fingerprint(pairs))
-    read_features(pairs, DoubleScope(LATENTS, fingerprint="another"), folder / "features")
+    features = read_features(pairs, DoubleScope(LATENTS, fingerprint="another"), folder / "features")
+    with pytest.raises(StaleProductError, match="made from other features"):
+        diff_studies(old, folder)
+    record = read_json(folder / "contrast.json", verb="contrast")
+    record["inputs"]["features"] = features.fingerprint
+    write_json(folder / "contrast.json", record)
     with pytest.raises(StaleProductError, match=r"--sae .*v1/scope"):
         diff_studies(old, folder)
 

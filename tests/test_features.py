@@ -144,6 +144,24 @@ def test_a_killed_reading_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> 
     assert files(tmp_path / "whole") == files(tmp_path / "killed")
 
 
+def test_a_reading_killed_over_another_leaves_no_features_that_are_half_of_each(tmp_path: Path) -> None:
+    read_features(made(20), LetterScope(), tmp_path, pairs_per_shard=4)
+    with pytest.raises(KeyboardInterrupt):
+        read_features(made(20), LetterScope("letters-2", dies_at=3), tmp_path, pairs_per_shard=4)
+    with pytest.raises(ProductError, match="not there yet"):
+        load_features(tmp_path)
+
+
+def test_missing_shards_and_token_texts_are_noticed(tmp_path: Path) -> None:
+    features = read_features(made(8), LetterScope(), tmp_path, pairs_per_shard=4)
+    features.check_files()
+    for name in ("tokens.json", "shards/00001.safetensors"):
+        (tmp_path / name).unlink()
+        with pytest.raises(ProductError, match=name.split("/")[-1]):
+            features.check_files()
+        read_features(made(8), LetterScope(), tmp_path, pairs_per_shard=4)
+
+
 def test_a_damaged_shard_is_read_again(tmp_path: Path) -> None:
     pairs = made(8)
     read_features(pairs, LetterScope(), tmp_path, pairs_per_shard=4)

@@ -166,6 +166,29 @@ def test_a_product_that_is_not_what_its_name_says_is_damaged_not_our_fault(place
         shutil.copy(study / name, copy / name)
 
 
+def test_findings_of_an_older_reading_are_not_told_as_if_of_the_new(place: Path, study: Path) -> None:
+    shutil.copytree(study, place / "reread")
+    first = json.loads((study / "hypotheses.json").read_text())[0]["id"]
+    tiltscope("read", "pairs.jsonl", "--model", "model", "--layer", 3, "--out", "reread", cwd=place)
+    for words in (
+        ("trace", first, "--study", "reread"),
+        ("name", "reread"),
+        ("report", "reread"),
+        ("plan", "draft", "reread", "--overwrite"),
+        ("diff", "reread", "study"),
+    ):
+        refused = tiltscope(*words, cwd=place, code=2).stderr
+        assert "made from other features" in refused
+        assert "tiltscope contrast reread" in refused
+
+
+def test_another_contrast_takes_away_the_names_and_evidence_of_the_old(place: Path, study: Path) -> None:
+    shutil.copytree(study, place / "again")
+    tiltscope("contrast", "again", "--draws", 21, cwd=place)
+    assert not (place / "again" / "names.json").exists()
+    assert not (place / "again" / "evidence.json").exists()
+
+
 def test_a_study_that_no_longer_says_whose_it_is_is_not_overwritten(place: Path, study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "study"
     shutil.copytree(study, copy)

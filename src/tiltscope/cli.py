@@ -243,11 +243,12 @@ def trace(hypothesis: str, study: Path, n: int, seed: int, as_json: bool) -> Non
     """
     from tiltscope.hypotheses import find_hypothesis, read_disparities
     from tiltscope.report import render_trace
-    from tiltscope.study import open_study
+    from tiltscope.study import check_current, open_study
     from tiltscope.trace import trace as trace_pairs
 
     found = find_hypothesis(study, hypothesis)
     opened = open_study(study)
+    check_current(study)
     evidence = trace_pairs(
         found, opened.pairs, opened.features, disparities=read_disparities(study, hypothesis), n=n, seed=seed
     )

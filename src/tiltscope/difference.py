@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltscope.artifact import read_object
+from tiltscope.artifact import check_fresh, read_object
 from tiltscope.errors import StaleProductError
 from tiltscope.hypotheses import read_disparities, read_hypotheses
 from tiltscope.report import headline, visible
@@ -117,6 +117,7 @@ def _open(study: Path) -> _Study:
     record = read_object(study / "contrast.json", "settings", verb=f"contrast {study}")
     product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     features = load_features(study / "features")
+    check_fresh(record, {"features": features.fingerprint}, where=study / "hypotheses.json", verb=f"contrast {study}")
     groups = {pair.id: pair.group for pair in read_pairs(study).rows}
     aligned = np.array([groups[pair_id] for pair_id in features.pair_ids])
     return _Study(

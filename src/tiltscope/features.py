@@ -216,6 +216,11 @@ def read_features(
 
     Raises `ProductError` when not one pair can be read.
     """
+    inputs = {"pairs": pairs.fingerprint, "scope": scope.fingerprint}
+    try:
+        check_fresh(read_manifest(folder / "manifest.json", verb="read"), inputs, where=folder, verb="read")
+    except ProductError:  # a manifest of other inputs would soon speak for shards that are overwritten
+        (folder / "manifest.json").unlink(missing_ok=True)
     n_shards = -(-len(pairs.rows) // pairs_per_shard)
     for number in range(n_shards):
         rows = pairs.rows[number * pairs_per_shard : (number + 1) * pairs_per_shard]

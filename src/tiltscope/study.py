@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltscope import __version__
-from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.artifact import check_fresh, fingerprint, read_manifest, read_object, write_json
 from tiltscope.errors import ProductError, StaleProductError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Opened",
+    "check_current",
     "load_data",
     "open_study",
     "run_check",
@@ -184,9 +185,31 @@ def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progre
         return record
     result = contrast(opened.pairs, opened.features, settings, progress=progress)
     path.unlink(missing_ok=True)  # the record is written last: with it the product is whole
+    _retire(opened.folder, made_from)
     record = {**write_contrast(result, opened.folder), "inputs": inputs, "fingerprint": made_from}
     write_json(path, record)
     return record
+
+
+def _retire(study: Path, made_from: str) -> None:
+    """Take away what was said of hypotheses that are no more; names of the very same contrast stay."""
+    (study / "evidence.json").unlink(missing_ok=True)
+    meta = _record(study / "names.json").get("_meta") or {}
+    if (meta.get("asked") or {}).get("contrast") != made_from:
+        (study / "names.json").unlink(missing_ok=True)
+
+
+def check_current(study: Path) -> None:
+    """Raise `StaleProductError` where the hypotheses were made from other features than those in the study.
+
+    A study may be passed on without its features: then there is nothing to compare.
+    """
+    manifest = study / "features" / "manifest.json"
+    if manifest.exists():
+        verb = f"contrast {study}"
+        made_from = read_object(study / "contrast.json", "inputs", verb=verb)
+        at_hand = read_manifest(manifest, verb="read")["fingerprint"]
+        check_fresh(made_from, {"features": at_hand}, where=study / "hypotheses.json", verb=verb)
 
 
 def _is_contrasted(study: Path) -> bool:
@@ -207,6 +230,7 @@ def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Prog
     from tiltscope.naming import names_product, write_names
 
     contrast = read_object(opened.folder / "contrast.json", "fingerprint", verb=f"contrast {opened.folder}")
+    check_current(opened.folder)
     asked = {"contrast": contrast["fingerprint"], "namer": getattr(namer, "name", "evidence"), "seed": seed}
     path = opened.folder / "names.json"
     held = _record(path)
@@ -294,6 +318,7 @@ def run_report(study: Path, *, formats: Sequence[str] = ("html", "md", "json")) 
     """Write the report from the products that are there."""
     from tiltscope.report import write_report
 
+    check_current(study)
     return write_report(study, formats=formats)
 
 
@@ -301,4 +326,5 @@ def run_plan(study: Path, *, overwrite: bool = False) -> Path:
     """Draft plan.yaml; a person's decisions are kept."""
     from tiltscope.plan import write_draft
 
+    check_current(study)
     return write_draft(study, overwrite=overwrite)
