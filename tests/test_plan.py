@@ -108,6 +108,17 @@ def test_what_a_person_filled_in_stays_when_a_plan_is_drafted_again(tmp_path: Pa
     assert plan_of(study) == before
 
 
+def test_keys_that_a_person_added_beside_the_decisions_stay(tmp_path: Path) -> None:
+    study = made_study.make(tmp_path / "s")
+    path = write_draft(study)
+    notes = "ticket: 'DATA-7: \"yes\"'\nseen by: [ann, bo]\n"
+    path.write_text(path.read_text(encoding="utf-8") + notes, encoding="utf-8")
+    write_draft(study, overwrite=True)
+    write_draft(study, overwrite=True)
+    assert plan_of(study)["ticket"] == 'DATA-7: "yes"'
+    assert plan_of(study)["seen by"] == ["ann", "bo"]
+
+
 def test_a_decision_follows_its_latents_when_clusters_are_renumbered(tmp_path: Path) -> None:
     cluster = made_study.concept("C4", "bold text", "library")
     study = made_study.make(tmp_path / "s", rows=[made_study.hypothesis("g-C4", cluster, 0.2)])

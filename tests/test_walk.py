@@ -204,7 +204,15 @@ def test_the_plan_draft_decides_nothing(study: Path) -> None:
 
 def test_each_verb_prints_text_and_json(place: Path, study: Path) -> None:
     first = json.loads((study / "hypotheses.json").read_text())[0]["id"]
-    for words in (("show", "study"), ("check", "pairs.jsonl"), ("trace", first), ("diff", "study", "study")):
+    shutil.copytree(study, place / "printed")
+    for words in (
+        ("show", "study"),
+        ("check", "pairs.jsonl"),
+        ("trace", first),
+        ("diff", "study", "study"),
+        ("report", "printed"),
+        ("plan", "draft", "printed", "--overwrite"),
+    ):
         text = tiltscope(*words, cwd=place).stdout
         assert text.strip()
         assert max(map(len, text.splitlines())) <= 100

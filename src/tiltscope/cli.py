@@ -260,7 +260,8 @@ def trace(hypothesis: str, study: Path, n: int, seed: int, as_json: bool) -> Non
 @click.option(
     "--format", "formats", multiple=True, type=click.Choice(["html", "md", "json"]), help="Default: all three."
 )
-def report(study: Path, formats: tuple[str, ...]) -> None:
+@_json
+def report(study: Path, formats: tuple[str, ...], as_json: bool) -> None:
     """Write report.html (self-contained), report.md and report.json.
 
     \b
@@ -269,8 +270,8 @@ def report(study: Path, formats: tuple[str, ...]) -> None:
     """
     from tiltscope.study import run_report
 
-    for path in run_report(study, formats=formats or ("html", "md", "json")):
-        click.echo(path)
+    paths = [str(path) for path in run_report(study, formats=formats or ("html", "md", "json"))]
+    _print({"files": paths}, as_json, lambda product: "\n".join(product["files"]))
 
 
 @main.group()
@@ -281,7 +282,8 @@ def plan() -> None:
 @plan.command("draft")
 @_study
 @click.option("--overwrite", is_flag=True, help="Draft again over an existing plan; decisions already made are kept.")
-def plan_draft(study: Path, overwrite: bool) -> None:
+@_json
+def plan_draft(study: Path, overwrite: bool, as_json: bool) -> None:
     """Write STUDY/plan.yaml: every finding undecided, with its evidence and space for a reason.
 
     \b
@@ -290,7 +292,7 @@ def plan_draft(study: Path, overwrite: bool) -> None:
     """
     from tiltscope.study import run_plan
 
-    click.echo(run_plan(study, overwrite=overwrite))
+    _print({"files": [str(run_plan(study, overwrite=overwrite))]}, as_json, lambda product: str(product["files"][0]))
 
 
 @main.command()
@@ -438,11 +440,12 @@ def _audit(pairs: Pairs, taken: LoadSettings, out: Path, draws: int, options: di
         run_report,
     )
 
+    reading = _read_settings(options)  # first: what is not installed is said before anything is written
     with _progress() as bar:
         bar("check", 0, 1)
         run_check(pairs, out, max_length=options["max_length"], seed=taken.seed)
         bar("check", 1, 1)
-        run_read(pairs, taken, _read_settings(options), out, progress=bar)
+        run_read(pairs, taken, reading, out, progress=bar)
         opened = open_study(out)
         run_contrast(opened, ContrastSettings(seed=taken.seed, n_draws=draws), progress=bar)
         run_name(opened, namer=_namer(options), seed=taken.seed, progress=bar)

@@ -81,12 +81,13 @@ def write_draft(study: Path, *, overwrite: bool = False) -> Path:
             found="it may hold a person's decisions",
             hint=f"tiltscope plan draft {study} --overwrite keeps those and drafts the rest again",
         )
-    write_text(path, _text(study, _decided(path) if path.exists() else []))
+    decided, notes = _decided(path) if path.exists() else ([], {})
+    write_text(path, _text(study, decided) + "".join(f"{_value(key)}: {_value(notes[key])}\n" for key in notes))
     return path
 
 
-def _decided(path: Path) -> list[dict[str, Any]]:
-    """Entries of a plan in which somebody has filled something in."""
+def _decided(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Entries of a plan in which somebody has filled something in, and keys that somebody added beside them."""
     import yaml
 
     mend = "mend the line, or move the file aside and draft again"
@@ -97,7 +98,8 @@ def _decided(path: Path) -> list[dict[str, Any]]:
     entries = body.get("decisions") if isinstance(body, dict) else None
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise ProductError("plan.yaml has no list of decisions", where=str(path), hint=mend)
-    return [one for one in entries if _filled(one)]
+    notes = {key: body[key] for key in body if key not in ("format_version", "made_from", "decisions")}
+    return [one for one in entries if _filled(one)], notes
 
 
 def _filled(entry: Row) -> bool:
