@@ -290,6 +290,14 @@ def test_a_refusal_shows_control_characters_of_the_data_instead_of_sending_them(
     assert "U+0007" in refused.stderr
 
 
+def test_a_template_that_no_text_survives_is_refused_with_the_reason(place: Path) -> None:
+    (place / "loud.jinja").write_text("{% for message in messages %}{{ message.content | upper }}{% endfor %}")
+    words = ("read", "pairs.jsonl", "--model", "model", "--template", "loud.jinja", "--out", "s4")
+    refused = tiltscope(*words, cwd=place, code=2).stderr
+    assert "160 × template" in refused
+    assert "--template" in refused
+
+
 def test_an_interrupt_exits_130(place: Path) -> None:
     running = subprocess.Popen(
         [*COMMAND, *map(str, AUDIT), "--out", "interrupted"],

@@ -118,15 +118,18 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+_NEEDED = {"id", "view", "concept", "region", "direction", "effect", "ci_low", "ci_high", "confirmed", "family"}
+
+
 def read_hypotheses(study: Path) -> list[dict[str, Any]]:
     """Read STUDY/hypotheses.json as plain objects; raises `ProductError` when it is absent, damaged or no list."""
     path = study / "hypotheses.json"
     body = read_json(path, verb=f"contrast {study}")
-    if not isinstance(body, list) or any(not isinstance(h, dict) or "id" not in h for h in body):
+    if not isinstance(body, list) or any(not isinstance(h, dict) or _NEEDED - set(h) for h in body):
         raise ProductError(
             "hypotheses.json is not a list of hypotheses",
             where=str(path),
-            found=type(body).__name__,
+            found="an entry without the fields of one" if isinstance(body, list) else type(body).__name__,
             hint=f"rerun: tiltscope contrast {study}",
         )
     return body

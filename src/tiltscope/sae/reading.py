@@ -127,6 +127,8 @@ def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path
     shards = _pool_shards(pairs, settings.seed)
     _fill_cache(lm, shards, cache, progress)
     training, held_out = _pools(lm, shards, cache, settings.seed)
+    if not len(training):
+        raise _nothing_to_train_on(lm, shards)
     plan = training_plan(lm, len(training), settings)
     checkpoint = cache / "checkpoint.safetensors"
     sae = train_sae(training, plan, checkpoint=checkpoint, device=lm.device, progress=progress)
@@ -140,6 +142,25 @@ def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path
     report = {"training": asdict(plan), "n_pool_tokens": len(training), **_held_out_report(sae, held_out)}
     report |= _spliced_report(lm, sae, shards, settings.seed)
     return replace(sae, report=report)
+
+
+def _nothing_to_train_on(lm: LanguageModel, shards: Sequence[tuple[Pair, ...]]) -> ModelError:
+    """Say why no answer has a token that is read: the reasons, most frequent first, each with an example."""
+    from tiltscope.lm import Unreadable
+
+    examples: dict[str, list[str]] = {}
+    for row in (row for shard in shards for row in shard):
+        try:
+            lm.renderer.render(row.prompt, row.chosen)
+        except Unreadable as refusal:
+            examples.setdefault(refusal.reason, []).append(refusal.found)
+    ranked = sorted(examples.items(), key=lambda item: -len(item[1]))
+    told = [f"{len(found)} × {reason} ({found[0][:200]})" for reason, found in ranked]
+    return ModelError(
+        "there are no response tokens to train an autoencoder on",
+        found="; ".join(told) or "no token is read",
+        hint="mend the template (--template), give a larger --max-length, or bring more pairs",
+    )
 
 
 def _finished(folder: Path) -> Sae | None:
