@@ -4,8 +4,10 @@
 
 A confirmed hypothesis speaks of a trait when its concept's presence in the answers correlates with the trait's rule at
 |r| >= .5, and with no other trait more. Global traits count as found when a global hypothesis says "more"; prompt-tied
-ones when a prompt hypothesis says "more" and its region matches the kind of prompt with pair F1 >= .7; a balanced trait
-counts as a false finding when any view confirms it. Resumable: a finished study is not read again.
+ones when a prompt hypothesis says "more" and its region matches the kind of prompt with pair F1 >= .7. A balanced trait
+counts as a false finding when any view confirms a hypothesis that speaks of it; listed apart are latents of two
+meanings: they speak of a balanced trait, lean by another, and the finding does not bear the balanced one's name.
+Resumable: a finished study is not read again.
 Writes benchmarks/results/answer_key.json.
 """
 
@@ -84,7 +86,9 @@ def compare(opened: Opened, key: AnswerKey) -> dict[str, Any]:
             entry["first_f1"] = round(_f1(regions[tied[0]["region"]["id"]], wanted), 3) if tied else 0.0
             entry["found"] = entry["best_f1"] >= 0.7
         else:
-            entry["confirmed_wrongly"] = sorted(h["id"] for h in mine)
+            mixed = [h["id"] for h in mine if h["namesake"] and not h["namesake"]["holds"]]
+            entry["confirmed_wrongly"] = sorted(h["id"] for h in mine if h["id"] not in mixed)
+            entry["of_two_meanings"] = sorted(mixed)
         entry["strongest"] = next((f"{h['concept']['name']} {h['effect']:+.3f} q={h['q']:.2g}" for h in mine), None)
         traits[trait.id] = entry
     others = [h for h in confirmed if of_trait[h["id"]] is None]

@@ -22,6 +22,7 @@ from typing import Any
 
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.report import families, headline
+from tiltscope.report.words import near_zero
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,7 +64,9 @@ def main() -> None:
 def _summary(study: Path, top: int) -> dict[str, Any]:
     hypotheses = read_hypotheses(study)
     contrast = json.loads((study / "contrast.json").read_text())
-    heads = [rows[0] for rows in families(hypotheses)]
+    heads = sorted(
+        (rows[0] for rows in families(hypotheses)), key=near_zero, reverse=True
+    )  # by the interval end nearest zero
     return {
         **{key: contrast[key] for key in ("n_pairs", "n_groups", "n_candidates", "n_confirmed", "views", "nulls")},
         "n_refused": len((study / "refused.jsonl").read_text().splitlines()),
@@ -78,6 +81,7 @@ def _family(head: dict[str, Any], hypotheses: list[dict[str, Any]]) -> dict[str,
     return {
         "id": head["id"],
         "name": head["concept"]["name"],
+        "by_rule": head["namesake"],
         "name_score": head["concept"]["name_score"],
         "top_tokens": head["concept"]["top_tokens"],
         "n_concepts": sum(h["family"] == head["id"] for h in hypotheses),

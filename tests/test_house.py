@@ -41,19 +41,21 @@ ARROWS: dict[str, set[str]] = {
     "screening": {"concepts", "features", "regions", "stats"},
     "cells": {"baselines", "concepts", "errors", "features", "pairs", "regions", "screening", "stats"},
     "calibration": {"cells", "regions", "screening", "stats"},
-    "confirmation": {"cells", "concepts", "features", "hypotheses", "stats"},
+    "confirmation": {"cells", "families", "hypotheses", "stats"},
     "contrast": {
         *("artifact", "calibration", "cells", "concepts", "confirmation", "errors", "features", "hypotheses", "pairs"),
         *("regions", "screening", "stats"),
     },
-    "families": set(),
-    "naming": {"artifact", "behaviours", "concepts", "errors", "features", "hypotheses", "pairs", "stats"},
+    "families": {"stats"},
+    "naming": {
+        *("artifact", "behaviours", "concepts", "errors", "families", "features", "hypotheses", "pairs", "stats"),
+    },
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
     "plan": {"artifact", "concepts", "errors", "hypotheses", "report"},
     "report": {"artifact", "errors"},
     "study": {
-        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "families", "features", "hypotheses"),
+        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses"),
         *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
     "cli": {

@@ -49,8 +49,6 @@ class ContrastSettings:
     """The same for region and prompt cells under label flips, where every draw is a new design."""
     max_places: int = 3
     """A concept brings at most its so many strongest places into a view: further ones overlap and say the same."""
-    same_family: float = 0.9
-    """Concepts whose responses correlate more than this say the same thing."""
 
 
 @dataclass(frozen=True)

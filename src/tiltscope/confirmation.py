@@ -14,8 +14,7 @@ import numpy as np
 
 from tiltscope import stats
 from tiltscope.cells import Bench, Found, design
-from tiltscope.concepts import fires, indicator
-from tiltscope.features import Features
+from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, Baseline, Hypothesis, Interval, Region
 from tiltscope.stats.score import cautious_p, regression_score, tau_score
 
@@ -52,7 +51,7 @@ class _Numbers:
     p: float
 
 
-def confirm(found: Sequence[Found], features: Features, bench: Bench) -> list[Tested]:
+def confirm(found: Sequence[Found], bench: Bench) -> list[Tested]:
     """Return one `Tested` per cell; candidates carry q, the others q = None.
 
     Sorted by view, then by the interval end nearest zero, strongest first.
@@ -62,7 +61,7 @@ def confirm(found: Sequence[Found], features: Features, bench: Bench) -> list[Te
     q = _q(p, np.array([cell.view for cell in found]))
     tested = [_with_q(one, value, bench.settings.q) for one, value in zip(tested, q.tolist(), strict=True)]
     tested.sort(key=lambda one: (*_rank(one.hypothesis), one.hypothesis.id))
-    return _with_families(tested, found, features, bench)
+    return _with_families(tested, found, bench)
 
 
 def _q(p: np.ndarray, views: np.ndarray) -> np.ndarray:
@@ -262,41 +261,26 @@ def _carriers(cell: Found, column: _Column, bench: Bench) -> tuple[str, ...]:
     return tuple(bench.rows[i].id for i in carrying[:MAX_PAIR_IDS])
 
 
-def _with_families(tested: list[Tested], found: Sequence[Found], features: Features, bench: Bench) -> list[Tested]:
-    """Each hypothesis joins the first (strongest) one in its view that says the same thing in the same place."""
-    cells = {cell.id: cell for cell in found}
-    number = {name: i for i, name in enumerate(dict.fromkeys(one.hypothesis.concept.id for one in tested))}
-    alike = _alike(tested, features, bench.settings.same_family)
-    heads: dict[str, list[Found]] = {}
-    answer = []
-    for one in tested:
-        mine = cells[one.hypothesis.id]
-        before = heads.setdefault(mine.view, [])
-        same = alike[number[mine.concept.id]]
-        head = next((c for c in before if same[number[c.concept.id]] and _same_place(mine, c)), None)
-        if head is None:
-            before.append(mine)
-        family = one.hypothesis.id if head is None else head.id
-        answer.append(replace(one, hypothesis=replace(one.hypothesis, family=family)))
-    return answer
-
-
-def _alike(tested: Sequence[Tested], features: Features, threshold: float) -> np.ndarray:
-    """Whose strengths over all responses correlate above the threshold: (n, n) bool, in order of appearance."""
+def _with_families(tested: list[Tested], found: Sequence[Found], bench: Bench) -> list[Tested]:
+    """Each hypothesis joins the first (strongest) one in its view that says the same thing; names join more later."""
     from scipy import sparse
 
-    concepts = {one.hypothesis.concept.id: one.hypothesis.concept for one in tested}
-    firing = sparse.vstack([fires(features.chosen.freq), fires(features.rejected.freq)]).tocsr()
-    strength = (firing @ indicator(list(concepts.values()), features.n_latents)).toarray().astype(np.float32)
-    strength -= strength.mean(axis=0)
-    norms = np.linalg.norm(strength, axis=0)
-    strength /= np.where(norms > 0, norms, 1.0)
-    return np.asarray(strength.T @ strength > threshold)
-
-
-def _same_place(one: Found, other: Found) -> bool:
-    """Both everywhere, or regions that share more than half of their union."""
-    if one.region is None or other.region is None:
-        return one.region is other.region
-    both = (one.region.inside & other.region.inside).sum()
-    return bool(2 * both > (one.region.inside | other.region.inside).sum())
+    places = {cell.id: cell.region.made_from for cell in found if cell.region is not None}
+    findings = [
+        Finding(
+            one.hypothesis.view,
+            1 if one.hypothesis.direction == "more" else -1,
+            one.hypothesis.confirmed,
+            place=places.get(one.hypothesis.id, ""),
+        )
+        for one in tested
+    ]
+    columns = [sparse.csc_array(np.nan_to_num(one.disparity)[:, None].astype(np.float32)) for one in tested]
+    if not columns:
+        return tested
+    ground = Ground(bench.confirm.rows, bench.confirm.clusters, bench.spline)
+    heads = group_findings(findings, sparse.hstack(columns, format="csc"), ground)
+    return [
+        replace(one, hypothesis=replace(one.hypothesis, family=tested[head].hypothesis.id))
+        for one, head in zip(tested, heads, strict=True)
+    ]

@@ -93,7 +93,7 @@ def contrast(
     explored = [_explore(view, bench) for view in views]
     found = [cell for one in explored for cell in one.cells]
     say("contrast: confirm half", 2, 4)
-    tested = confirm(found, features, bench)
+    tested = confirm(found, bench)
     say("contrast: nulls on these data", 3, 4)
     nulls = calibrate([(view.name, view.measures, view.regions) for view in views], bench)
     say("contrast: nulls on these data", 4, 4)

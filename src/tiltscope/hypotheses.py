@@ -27,6 +27,8 @@ __all__ = [
     "Interval",
     "Region",
     "find_hypothesis",
+    "plain",
+    "read_all_disparities",
     "read_disparities",
     "read_hypotheses",
     "write_disparities",
@@ -105,14 +107,15 @@ class Hypothesis:
 
 def write_hypotheses(path: Path, hypotheses: tuple[Hypothesis, ...]) -> None:
     """Write hypotheses.json: a list of objects, floats to 9 significant digits, NaN as null, no clock and no path."""
-    write_json(path, [_plain(asdict(hypothesis)) for hypothesis in hypotheses])
+    write_json(path, [plain(asdict(hypothesis)) for hypothesis in hypotheses])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: floats to 9 significant digits, what is not finite as null."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.9g}") if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
@@ -179,6 +182,15 @@ def write_disparities(path: Path, pair_ids: tuple[str, ...], disparities: Mappin
 
 def read_disparities(study: Path, hypothesis_id: str) -> dict[str, float]:
     """Return {pair id: disparity} of one hypothesis from STUDY/hypotheses.parquet (pairs at zero are absent)."""
+    return _disparities(study, [("hypothesis_id", "=", hypothesis_id)]).get(hypothesis_id, {})
+
+
+def read_all_disparities(study: Path) -> dict[str, dict[str, float]]:
+    """Return {hypothesis id: {pair id: disparity}} from STUDY/hypotheses.parquet (pairs at zero are absent)."""
+    return _disparities(study, None)
+
+
+def _disparities(study: Path, filters: Any) -> dict[str, dict[str, float]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -187,7 +199,11 @@ def read_disparities(study: Path, hypothesis_id: str) -> dict[str, float]:
     if not path.exists():
         raise ProductError("hypotheses.parquet is not there yet", where=str(study), hint=hint)
     try:
-        table = pq.read_table(path, filters=[("hypothesis_id", "=", hypothesis_id)])
+        table = pq.read_table(path, filters=filters)
     except (pa.ArrowException, OSError) as error:
         raise ProductError(f"{path.name} is damaged", where=str(path), found=str(error)[:200], hint=hint) from error
-    return dict(zip(table["pair_id"].to_pylist(), table["disparity"].to_pylist(), strict=True))
+    found: dict[str, dict[str, float]] = {}
+    columns = (table[name].to_pylist() for name in ("hypothesis_id", "pair_id", "disparity"))
+    for name, pair_id, value in zip(*columns, strict=True):
+        found.setdefault(name, {})[pair_id] = value
+    return found

@@ -229,18 +229,19 @@ def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Prog
     """Name every concept and prompt kind that a hypothesis speaks of; writes names.json, fills hypotheses.json."""
     from tiltscope.naming import names_product, write_names
 
-    contrast = read_object(opened.folder / "contrast.json", "fingerprint", verb=f"contrast {opened.folder}")
+    contrast = read_object(opened.folder / "contrast.json", "fingerprint", "settings", verb=f"contrast {opened.folder}")
     check_current(opened.folder)
+    split = int(contrast["settings"]["seed"])
     asked = {"contrast": contrast["fingerprint"], "namer": getattr(namer, "name", "evidence"), "seed": seed}
     path = opened.folder / "names.json"
     held = _record(path)
     if held.get("_meta", {}).get("asked") == asked:
-        _fill_names(opened.folder, held)
+        _fill_names(opened, held, split)
         return held
     product = names_product(opened, _concepts_in_use(opened.folder), namer=namer, seed=seed, progress=progress)
     product["_meta"] = {**product.get("_meta", {}), "asked": asked}
     write_names(opened.folder, product)
-    _fill_names(opened.folder, product)
+    _fill_names(opened, product, split)
     return product
 
 
@@ -264,32 +265,17 @@ def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _fill_names(study: Path, names: Mapping[str, Any]) -> None:
-    """Put the names into hypotheses.json and join families of one name; the statistics stay as they are."""
-    from tiltscope.families import join_families
-    from tiltscope.hypotheses import read_hypotheses
+def _fill_names(opened: Opened, names: Mapping[str, Any], seed: int) -> None:
+    """Put names and families into hypotheses.json; the statistics stay as they are."""
+    from tiltscope.hypotheses import read_all_disparities, read_hypotheses
+    from tiltscope.naming import Data, tell
 
-    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
-    made_from = {region["id"]: region["made_from"] for region in product["regions"]}
-    hypotheses = read_hypotheses(study)
-    for hypothesis in hypotheses:
-        _fill(hypothesis["concept"], names.get(hypothesis["concept"]["id"]))
-        if hypothesis["region"]:
-            named = names.get(made_from[hypothesis["region"]["id"]])
-            if named:
-                hypothesis["region"] |= {"name": named["name"], "top_tokens": _tokens(named)}
-    rules = {name: one["library"]["rule"] for name, one in names.items() if one.get("named_by") == "library"}
-    write_json(study / "hypotheses.json", join_families(hypotheses, rules, made_from))
-
-
-def _fill(concept: dict[str, Any], named: Mapping[str, Any] | None) -> None:
-    if named:
-        concept |= {key: named[key] for key in ("name", "named_by", "name_score")}
-        concept["top_tokens"] = _tokens(named)
-
-
-def _tokens(named: Mapping[str, Any]) -> list[str]:
-    return [lifted["token"] for lifted in named.get("lifted_tokens", [])[:8]]
+    study = opened.folder
+    regions = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")["regions"]
+    by_id = {pair.id: pair for pair in opened.pairs.rows}
+    data = Data([by_id[pair_id] for pair_id in opened.features.pair_ids], opened.features, seed)
+    told = tell(read_hypotheses(study), names, regions, read_all_disparities(study), data)
+    write_json(study / "hypotheses.json", told)
 
 
 def run_evidence(opened: Opened, *, seed: int = 0, most: int = 60) -> dict[str, Any]:

@@ -34,11 +34,13 @@ from tiltscope.naming.record import (
 )
 from tiltscope.naming.score import Score, score_names
 from tiltscope.naming.spans import Spans, collect_spans
+from tiltscope.naming.telling import Data, tell
 from tiltscope.naming.wording import Draft, Findings, draft_names
 from tiltscope.naming.words import window
 from tiltscope.pairs import Pairs
 
 __all__ = [
+    "Data",
     "EndpointNamer",
     "ExampleSpan",
     "LibraryEntry",
@@ -51,6 +53,7 @@ __all__ = [
     "named",
     "names_product",
     "read_names",
+    "tell",
     "write_names",
 ]
 
@@ -194,6 +197,7 @@ def _naming(
         tuple(Ngram(one.text, one.lift) for one in findings.ngrams),
         _library(findings.entry, measured),
         _examples(spans, evidence, concept),
+        tokens_name=draft.tokens_name,
     )
 
 

@@ -82,7 +82,7 @@ class Naming:
 
     name_score: held-out balanced accuracy (.5 = chance); shuffled_score and shuffled_95: mean and 95th percentile when
     the names of other concepts are used instead; None with the reason in score_note. abstained, errors: an endpoint's
-    answers without a name.
+    answers without a name. tokens_name: what its tokens alone would call it, for a finding the name does not hold for.
     """
 
     name: str
@@ -97,6 +97,7 @@ class Naming:
     spans: tuple[ExampleSpan, ...]
     abstained: int = 0
     errors: int = 0
+    tokens_name: str = ""
 
     @property
     def top_tokens(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Findings:
 class Draft:
     """A name and what it predicts: a library entry, token ids, a phrase, or words of the prompt.
 
-    mixed: the words named are few of those it fires on.
+    mixed: the words named are few of those it fires on; tokens_name: what it is called without the library.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Draft:
     phrase: str = ""
     words: tuple[str, ...] = ()
     mixed: bool = False
+    tokens_name: str = ""
 
 
 def draft_names(
@@ -87,6 +88,7 @@ def _twins(drafts: Sequence[Draft]) -> list[tuple[Draft, bool]]:
 
 def _draft(found: Findings, measured: Measured, prompts: bool, concept: Concept) -> Draft:
     own = _of_prompts(found) if prompts else _of_tokens(found)
+    own = replace(own, tokens_name=own.name)
     if found.entry is None or found.entry.r < FOLLOWS:
         return own
     rule = measured.rules[found.entry.rule]

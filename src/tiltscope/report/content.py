@@ -185,7 +185,7 @@ def _finding(rows: Sequence[Row], names: Row, evidence: Row) -> dict[str, Any]:
         "unit": _unit(first),
         "halves_disagree": _halves_disagree(first),
         "hypothesis": plain(shown),
-        "naming": naming(first["concept"], names),
+        "naming": naming(first, names),
         "same_thing": [_same(row) for row in rows[1:]],
         "has_evidence": first["id"] in evidence,
         "evidence": examples(evidence[first["id"]]) if first["id"] in evidence else [],

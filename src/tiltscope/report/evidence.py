@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tiltscope.report.text import excerpt, number, one_line, plain, token, visible
+from tiltscope.report.text import excerpt, number, one_line, plain, signed, token, visible
 
 __all__ = ["KINDS", "evidence_note", "examples", "naming"]
 
@@ -74,8 +74,22 @@ def examples(evidence: Row) -> list[dict[str, Any]]:
     return out
 
 
-def naming(concept: Row, names: Row) -> dict[str, Any]:
-    """Return who named a concept and what the name rests on."""
+def _by_rule(hypothesis: Row, known: Row) -> str:
+    """Whether the behaviour the concept is named after leans with it, in words; "" where none is."""
+    namesake = hypothesis.get("namesake")
+    if not namesake:
+        return ""
+    name = one_line(str((known.get("library") or {}).get("name") or namesake["rule"]), limit=60)
+    if namesake.get("effect") is None:
+        return f"{name}: too few pairs to measure it here"
+    ends = f"[{signed(namesake['ci_low'])}, {signed(namesake['ci_high'])}]"
+    verdict = "it leans alike" if namesake["holds"] else "it does not lean alike, so the finding is not named after it"
+    return f"{name}, measured by rule: {signed(namesake['effect'])} {ends}; {verdict}"
+
+
+def naming(hypothesis: Row, names: Row) -> dict[str, Any]:
+    """Return who named a finding's concept and what the name rests on."""
+    concept = hypothesis["concept"]
     known = names.get(concept["id"]) or {}
     tokens = known.get("lifted_tokens") or [{"token": one} for one in concept.get("top_tokens") or ()]
     library, spans = known.get("library"), known.get("spans") or []
@@ -89,6 +103,7 @@ def naming(concept: Row, names: Row) -> dict[str, Any]:
         "ngrams": [{**plain(one), "text": token(str(one.get("text", "")))} for one in (known.get("ngrams") or [])[:8]],
         "n_ngrams": len(known.get("ngrams") or []),
         "library": plain(library) if library else None,
+        "by_rule": _by_rule(hypothesis, known),
         "spans": [_span(one) for one in spans[:SPANS_LIMIT]],
         "n_spans": len(spans),
         "abstained": int(known.get("abstained") or 0),

@@ -17,6 +17,7 @@ __all__ = ["markdown"]
 
 Row = Mapping[str, Any]
 
+_SAME = 8  # other findings of a family
 _PAIRS = 1  # pairs of each kind and finding; the page shows them all
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&$^])")
 _LINKS = re.compile(r"\b(https?|ftp|mailto|www)(?=[:.])", re.IGNORECASE)
@@ -91,11 +92,14 @@ def _finding(finding: Row) -> list[str]:
     ]
     lines += [f"- {number(row.get('n_pairs'))} pairs, {number(row.get('n_groups'))} groups; id `{finding['id']}`"]
     lines += [f"- named by {_safe(naming['named_by'])}{score}"]
+    lines += [f"- {_safe(naming['by_rule'])}"] if naming["by_rule"] else []
     for name, baseline in (row.get("baselines") or {}).items():
         left = f"{signed(baseline.get('effect_left'))} of {signed(row['effect'])} left"
         lines += [f"- {_safe(name.replace('_', ' '))}: correlation {signed(baseline.get('r'), digits=2)}; {left}"]
-    for same in finding["same_thing"]:
-        lines += [f"- the same thing: `{same['id']}` {_safe(same['name'])} ({_safe(same['where'])}) {_span(same)}"]
+    for same in finding["same_thing"][:_SAME]:
+        lines += [f"- in its family: `{same['id']}` {_safe(same['name'])} ({_safe(same['where'])}) {_span(same)}"]
+    if len(finding["same_thing"]) > _SAME:
+        lines += [f"- {len(finding['same_thing']) - _SAME} more of its family are in report.html"]
     for kind in finding["evidence"]:
         shown = kind["examples"][:_PAIRS]
         rest = f"; {len(shown)} of these {len(kind['examples'])} here, the others are in report.html" if shown else ""
