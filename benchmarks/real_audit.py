@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _summary(study: Path, top: int) -> dict[str, Any]:
     }
 
 
-def _family(head: dict[str, Any], hypotheses: list[dict[str, Any]]) -> dict[str, Any]:
+def _family(head: Mapping[str, Any], hypotheses: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": head["id"],
         "name": head["concept"]["name"],

@@ -52,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
+    "recipe": {"artifact", "errors"},
     "plan": {"artifact", "concepts", "errors", "hypotheses", "report"},
     "report": {"artifact", "errors"},
     "study": {
