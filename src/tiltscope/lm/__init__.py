@@ -1,0 +1,31 @@
+"""A language model: the one renderer that turns conversations into its tokens, reading up to a layer, and answering.
+
+In:  the embedded default model, a local folder of safetensors or a Hub id; prompt turns and responses as text.
+Out: token ids with the exact place of every read token in its text; the residual stream after layer L; log-probs and
+     samples of the whole model.
+Refuses: families it was not tested with, pickled weights, remote code, tokenizers without offsets, and chat templates
+that rewrite what they are given. Layers after L and the LM head are neither loaded nor computed when reading.
+"""
+
+from __future__ import annotations
+
+from tiltscope.lm.model import FAMILIES, TEMPLATES, LanguageModel, ModelSource, load_model, load_renderer
+from tiltscope.lm.reading import TOKENS_PER_BATCH, hidden_states, length_batches, response_losses
+from tiltscope.lm.renderer import Rendered, Renderer, TokenSpan, Unreadable
+
+__all__ = [
+    "FAMILIES",
+    "TEMPLATES",
+    "TOKENS_PER_BATCH",
+    "LanguageModel",
+    "ModelSource",
+    "Rendered",
+    "Renderer",
+    "TokenSpan",
+    "Unreadable",
+    "hidden_states",
+    "length_batches",
+    "load_model",
+    "load_renderer",
+    "response_losses",
+]
