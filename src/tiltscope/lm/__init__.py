@@ -10,6 +10,7 @@ that rewrite what they are given. Layers after L and the LM head are neither loa
 from __future__ import annotations
 
 from tiltscope.lm.model import FAMILIES, TEMPLATES, LanguageModel, ModelSource, load_model, load_renderer
+from tiltscope.lm.policy import Policy, Sampling, Steer, generate, load_policy, response_logps, steered
 from tiltscope.lm.reading import TOKENS_PER_BATCH, hidden_states, length_batches, response_losses
 from tiltscope.lm.renderer import Rendered, Renderer, TokenSpan, Unreadable
 
@@ -19,13 +20,20 @@ __all__ = [
     "TOKENS_PER_BATCH",
     "LanguageModel",
     "ModelSource",
+    "Policy",
     "Rendered",
     "Renderer",
+    "Sampling",
+    "Steer",
     "TokenSpan",
     "Unreadable",
+    "generate",
     "hidden_states",
     "length_batches",
     "load_model",
+    "load_policy",
     "load_renderer",
+    "response_logps",
     "response_losses",
+    "steered",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "find_model",
     "load_model",
     "load_renderer",
+    "load_tokenizer",
     "load_whole",
 ]
 
@@ -119,7 +120,7 @@ def load_model(
     config = _config(source)
     _check_weights(source)
     layer = _check_layer(layer, config.num_hidden_layers)
-    renderer = Renderer(*_tokenizer(source, template), max_length=max_length)
+    renderer = Renderer(*load_tokenizer(source, template), max_length=max_length)
     n_layers = config.num_hidden_layers
     loaded = _load_weights(source, config, kind, n_layers=layer)
     # The final norm belongs to the last layer's reader, the LM head, and not to layer L.
@@ -131,7 +132,7 @@ def load_model(
 
 def load_renderer(model: str | None = None, *, template: str | None = None, max_length: int = 1024) -> Renderer:
     """Load only the tokenizer and the template of a model. Raises `ModelError`."""
-    return Renderer(*_tokenizer(find_model(model), template), max_length=max_length)
+    return Renderer(*load_tokenizer(find_model(model), template), max_length=max_length)
 
 
 def find_model(model: str | None) -> ModelSource:
@@ -242,7 +243,8 @@ def _check_layer(layer: int | None, n_layers: int) -> int:
     return layer
 
 
-def _tokenizer(source: ModelSource, template: str | None) -> tuple[Any, str]:
+def load_tokenizer(source: ModelSource, template: str | None) -> tuple[Any, str]:
+    """Return a model's tokenizer and the text of its chat template. Raises `ModelError`."""
     with _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.folder, **_gguf(source), trust_remote_code=False)
     if template is None:
