@@ -70,7 +70,7 @@ PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 # Files above the common limit, each with a limit of its own that only goes down.
 LINES = 400
-LONGER_FILES = {"behaviours/wording.py": 480, "cli.py": 560, "features.py": 490}
+LONGER_FILES = {"behaviours/wording.py": 480, "features.py": 490}
 FUNCTION_LINES = 50
 PARAMETERS = 6
 WHEEL_BYTES = 5_000_000
@@ -221,7 +221,7 @@ def test_only_the_last_door_catches_everything() -> None:
                 if not isinstance(node, ast.ExceptHandler) or not _is_broad(node):
                     continue
                 cleans_up = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
-                if not cleans_up and (path.name, function.name) != ("cli.py", "run"):
+                if not cleans_up and (room(path), function.name) != ("cli", "run"):
                     found.append(f"{place(path, node)} in {function.name}")
     assert found == []
 
@@ -260,7 +260,7 @@ def test_no_function_takes_more_than_six_parameters() -> None:
 
 def test_only_the_verbs_take_loose_keywords() -> None:
     found = [f"{place(path, node)}: {node.name}" for path, node in functions() if node.args.kwarg]
-    assert [one for one in found if "cli.py" not in one] == []
+    assert [one for one in found if "cli/" not in one] == []
 
 
 # --- the shop window --------------------------------------------------------------------------------------------------

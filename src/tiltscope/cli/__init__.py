@@ -1,0 +1,57 @@
+"""The command line: parse, call, print, exit.
+
+In:  words a person types. Out: text on stdout, progress on stderr, an exit code.
+     0 fine · 1 a finding or limit fails a gate · 2 usage or bad input · 3 our own fault · 5 inconclusive
+     130 interrupted
+Refuses: to hold any logic of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from tiltscope.cli import audit as audit  # the verbs register themselves
+from tiltscope.cli.shared import main
+from tiltscope.errors import ProductError, TiltscopeError
+
+__all__ = ["main", "run"]
+
+
+def _complain(error: TiltscopeError) -> None:
+    """Print a refusal; what it quotes from the data cannot reach the terminal as a control sequence."""
+    from tiltscope.report.text import visible
+
+    click.echo(f"error: {visible(str(error))}", err=True)
+
+
+def run() -> None:
+    """The console script: every refusal becomes a message and an exit code."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # torch's threads otherwise spin, at a third of the speed under load
+    try:
+        main.main(standalone_mode=False)
+    except TiltscopeError as error:
+        _complain(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the same command goes on where this one stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        _complain(ProductError(str(error.strerror or error), where=str(error.filename or "")))
+        sys.exit(2)
+    except Exception:  # the last door: a fault of ours must not look like a failed gate (exit 1)
+        traceback.print_exc()
+        click.echo("error: this is a fault of Tiltscope's; please report it with the lines above", err=True)
+        sys.exit(3)

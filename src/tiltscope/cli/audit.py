@@ -1,0 +1,317 @@
+"""The verbs from a dataset to findings and a plan to fill in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tiltscope.cli.shared import (
+    data_options,
+    json_,
+    load_settings,
+    main,
+    max_length,
+    namer_,
+    namer_options,
+    out_,
+    print_,
+    progress_,
+    read_options,
+    read_settings,
+    seed_,
+    study_,
+)
+
+if TYPE_CHECKING:
+    from tiltscope.pairs import LoadSettings, Pairs
+
+
+@main.command()
+@click.argument("data")
+@data_options
+@max_length
+@seed_
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also keep the product in this study.")
+@json_
+def check(data: str, out: Path | None, max_length: int, as_json: bool, **options: Any) -> None:
+    """Describe DATA before any model loads: shape, refused rows, and the preflight checklist.
+
+    \b
+    Example:
+      tiltscope check pairs.jsonl.gz
+    """
+    from tiltscope.checklist import render_check
+    from tiltscope.study import load_data, run_check
+
+    settings = load_settings(options)
+    product = run_check(load_data(data, settings), out, max_length=max_length, seed=settings.seed)
+    print_(product, as_json, render_check)
+
+
+@main.command()
+@click.argument("data")
+@data_options
+@read_options
+@seed_
+@out_
+@json_
+def read(data: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Read DATA through a model and its autoencoder: pairs become features.
+
+    \b
+    Example:
+      tiltscope read pairs.jsonl --out study --sample 2000
+    """
+    from tiltscope.report import show_product
+    from tiltscope.study import load_data, run_read
+
+    taken, settings = load_settings(options), read_settings(options)
+    with progress_() as bar:
+        run_read(load_data(data, taken), taken, settings, out, progress=bar)
+    click.echo(show_product(out / "features", as_json=as_json))
+
+
+@main.command()
+@study_
+@seed_
+@click.option(
+    "--draws", default=200, show_default=True, type=click.IntRange(20), help="Draws of each null on these data."
+)
+@click.option(
+    "--q", default=0.10, show_default=True, type=click.FloatRange(0, 0.5, min_open=True), help="False discovery rate."
+)
+@json_
+def contrast(study: Path, seed: int, draws: int, q: float, as_json: bool) -> None:
+    """Say what separates chosen from rejected in STUDY: features become hypotheses.
+
+    \b
+    Example:
+      tiltscope contrast study
+    """
+    from tiltscope.cells import ContrastSettings
+    from tiltscope.report import show_product
+    from tiltscope.study import open_study, run_contrast
+
+    with progress_() as bar:
+        run_contrast(open_study(study), ContrastSettings(seed=seed, n_draws=draws, q=q), progress=bar)
+    click.echo(show_product(study / "hypotheses.json", as_json=as_json))
+
+
+@main.command()
+@study_
+@seed_
+@namer_options
+@json_
+def name(study: Path, seed: int, as_json: bool, **options: Any) -> None:
+    """Name the concepts of STUDY from evidence, without a network.
+
+    \b
+    Example:
+      tiltscope name study
+    """
+    from tiltscope.report import show_product
+    from tiltscope.study import open_study, run_name
+
+    with progress_() as bar:
+        run_name(open_study(study), namer=namer_(options), seed=seed, progress=bar)
+    click.echo(show_product(study / "names.json", as_json=as_json))
+
+
+@main.command()
+@click.argument("hypothesis")
+@click.option(
+    "--study",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("study"),
+    show_default=True,
+    help="The study it stands in.",
+)
+@click.option(
+    "-n", "n", default=5, show_default=True, type=click.IntRange(1), help="Pairs to show for, against and at random."
+)
+@seed_
+@json_
+def trace(hypothesis: str, study: Path, n: int, seed: int, as_json: bool) -> None:
+    """Show the pairs that carry HYPOTHESIS, for and against, firing tokens marked.
+
+    \b
+    Example:
+      tiltscope trace g-L812 --study study
+    """
+    from tiltscope.hypotheses import find_hypothesis, read_disparities
+    from tiltscope.report import render_trace
+    from tiltscope.study import check_current, open_study
+    from tiltscope.trace import trace as trace_pairs
+
+    found = find_hypothesis(study, hypothesis)
+    opened = open_study(study)
+    check_current(study)
+    evidence = trace_pairs(
+        found, opened.pairs, opened.features, disparities=read_disparities(study, hypothesis), n=n, seed=seed
+    )
+    print_({"hypothesis": found, **evidence}, as_json, lambda product: render_trace(found, product))
+
+
+@main.command()
+@study_
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["html", "md", "json"]), help="Default: all three."
+)
+@json_
+def report(study: Path, formats: tuple[str, ...], as_json: bool) -> None:
+    """Write report.html (self-contained), report.md and report.json.
+
+    \b
+    Example:
+      tiltscope report study --format html
+    """
+    from tiltscope.study import run_report
+
+    paths = [str(path) for path in run_report(study, formats=formats or ("html", "md", "json"))]
+    print_({"files": paths}, as_json, lambda product: "\n".join(product["files"]))
+
+
+@main.group()
+def plan() -> None:
+    """A person's decisions about the findings."""
+
+
+@plan.command("draft")
+@study_
+@click.option("--overwrite", is_flag=True, help="Draft again over an existing plan; decisions already made are kept.")
+@json_
+def plan_draft(study: Path, overwrite: bool, as_json: bool) -> None:
+    """Write STUDY/plan.yaml: every finding undecided, with its evidence and space for a reason.
+
+    \b
+    Example:
+      tiltscope plan draft study
+    """
+    from tiltscope.study import run_plan
+
+    print_({"files": [str(run_plan(study, overwrite=overwrite))]}, as_json, lambda product: str(product["files"][0]))
+
+
+@main.command()
+@click.argument("data")
+@data_options
+@read_options
+@seed_
+@out_
+@click.option(
+    "--draws", default=200, show_default=True, type=click.IntRange(20), help="Draws of each null on these data."
+)
+@namer_options
+@click.option("--estimate", is_flag=True, help="Only say how long it would take.")
+@json_
+def audit(data: str, out: Path, draws: int, estimate: bool, as_json: bool, **options: Any) -> None:
+    """Do it all: check, read, contrast, name, report and a plan to fill in.
+
+    Killed anywhere, the same command goes on where it stopped.
+
+    \b
+    Example:
+      tiltscope audit pairs.jsonl --out study --sample 2000
+    """
+    from tiltscope.study import load_data
+
+    taken = load_settings(options)
+    pairs = load_data(data, taken)
+    if estimate:
+        print_(_estimate(pairs, options), as_json, _render_estimate)
+        return
+    _audit(pairs, taken, out, draws, options)
+    _print_audit(out, as_json)
+
+
+@main.command()
+@click.argument("product", type=click.Path(path_type=Path))
+@json_
+def show(product: Path, as_json: bool) -> None:
+    """Print any product: a study, or one file of it.
+
+    \b
+    Example:
+      tiltscope show study
+      tiltscope show study/check.json --json
+    """
+    from tiltscope.report import show_product
+
+    click.echo(show_product(product, as_json=as_json))
+
+
+@main.command()
+@click.argument("study_a", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("study_b", type=click.Path(file_okay=False, path_type=Path))
+@json_
+def diff(study_a: Path, study_b: Path, as_json: bool) -> None:
+    """Say what the data of STUDY_B teach that the data of STUDY_A did not.
+
+    Both must be read through the same autoencoder: read B with --sae STUDY_A/scope.
+
+    \b
+    Example:
+      tiltscope diff study-v1 study-v2
+    """
+    from tiltscope.difference import diff_studies, render_diff
+
+    print_(diff_studies(study_a, study_b), as_json, render_diff)
+
+
+def _estimate(pairs: Any, options: dict[str, Any]) -> dict[str, float]:
+    settings = read_settings(options)
+    from tiltscope.sae import estimate
+
+    seconds: dict[str, float] = estimate(pairs, settings)
+    return seconds
+
+
+def _render_estimate(seconds: dict[str, float]) -> str:
+    lines = [f"  {stage:<28}{value / 60:6.1f} min" for stage, value in seconds.items()]
+    return "\n".join(
+        [
+            "Estimated from a short timed probe on this machine:",
+            *lines,
+            f"  {'all':<28}{sum(seconds.values()) / 60:6.1f} min",
+        ]
+    )
+
+
+def _audit(pairs: Pairs, taken: LoadSettings, out: Path, draws: int, options: dict[str, Any]) -> None:
+    from tiltscope.cells import ContrastSettings
+    from tiltscope.study import (
+        open_study,
+        run_check,
+        run_contrast,
+        run_evidence,
+        run_name,
+        run_plan,
+        run_read,
+        run_report,
+    )
+
+    reading = read_settings(options)  # first: what is not installed is said before anything is written
+    with progress_() as bar:
+        bar("check", 0, 1)
+        run_check(pairs, out, max_length=options["max_length"], seed=taken.seed)
+        bar("check", 1, 1)
+        run_read(pairs, taken, reading, out, progress=bar)
+        opened = open_study(out)
+        run_contrast(opened, ContrastSettings(seed=taken.seed, n_draws=draws), progress=bar)
+        run_name(opened, namer=namer_(options), seed=taken.seed, progress=bar)
+        bar("report", 0, 1)
+        run_evidence(opened, seed=taken.seed)
+        run_report(out)
+        if not (out / "plan.yaml").exists():
+            run_plan(out)
+        bar("report", 1, 1)
+
+
+def _print_audit(out: Path, as_json: bool) -> None:
+    from tiltscope.report import show_product
+
+    click.echo(show_product(out, as_json=as_json))
+    if not as_json:
+        click.echo(f"\nreport: {out / 'report.html'}\nplan:   {out / 'plan.yaml'}")
