@@ -53,7 +53,8 @@ ARROWS: dict[str, set[str]] = {
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
     "recipe": {"artifact", "errors"},
-    "plan": {"artifact", "concepts", "errors", "hypotheses", "report"},
+    "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
+    "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
     "report": {"artifact", "errors"},
     "study": {
         *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses"),

@@ -40,14 +40,20 @@ _HEADER = """\
 #
 # action    allow | suppress | amplify. `undecided` is what stands here until somebody decides; it never means allow.
 # reason    why, in a sentence: asked for with every decision. reviewer: who decided.
-# method    how a suppression or amplification is to be done; null leaves the choice open.
-# strength  how hard, from 0 to 1; null leaves it to aim_rate.
-# aim_rate  the share of answers that should show the concept after training, from 0 to 1; null: no aim.
-# where     everywhere, or the kind of pair (see the report). side: chosen | rejected | null for both.
+# method    reward_shaping (also where null stands) | example_filtering | token_filtering | activation_steering |
+#           steering_ratio | inoculation_prompting | inoculation_ratio
+# strength  how hard, 0 or more (the action carries the sign): nats per standard deviation of the concept
+#           (reward_shaping, the two ratios), the share of pairs (example_filtering), mean residual norms
+#           (activation_steering); token_filtering and inoculation_prompting have none.
+# aim_rate  in place of a strength: the share of answers that should show the concept after training, from 0 to 1, or
+#           start: as in the model before training. Experimental, reward_shaping only.
+# where     everywhere, or the kind of pair (see the report); outside it training is as without the decision.
+# side      chosen | rejected | both; null: the side that fits the action.
 # hold      ids of findings that must not move when this one is changed.
+# More keys (detector, effect, instruction, accept_weak, note): docs/plan.md.
 #
-# `tiltscope plan draft STUDY --overwrite` drafts again and keeps what is filled in here (put notes into `reason`:
-# comments are not kept).
+# `tiltscope plan draft STUDY --overwrite` drafts again and keeps what is filled in here (put remarks into `reason` or
+# `note`: comments are not kept).
 """
 _GONE = """\
   # --- Decisions about findings that are no longer confirmed in this study. They are kept, not dropped: -------------

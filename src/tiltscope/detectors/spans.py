@@ -1,0 +1,79 @@
+"""Character spans: joined, and grown to whole words.
+
+In:  (start, end) offsets of a text, the text.
+Out: sorted spans that do not overlap.
+Refuses: nothing; empty spans vanish.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from tiltscope.features import Features, TokenTable
+from tiltscope.recipe import Spans
+
+__all__ = ["latent_spans", "merge_spans", "token_spans", "whole_words"]
+
+_WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+
+
+def merge_spans(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Return the spans in order, touching and overlapping ones joined, empty ones left out.
+
+    >>> merge_spans([(5, 7), (0, 2), (2, 4), (3, 3)])
+    ((0, 4), (5, 7))
+    """
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if end <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((int(start), int(end)))
+    return tuple(joined)
+
+
+def whole_words(text: str, spans: Sequence[tuple[int, int]]) -> Spans:
+    """Return the spans grown over every word they touch; marks on punctuation alone stay as they are.
+
+    >>> whole_words("two goblins sat", [(6, 9)])
+    ((4, 11),)
+    """
+    return merge_spans([*spans, *_touched(text, merge_spans(spans))])
+
+
+def _touched(text: str, spans: Spans) -> Iterator[tuple[int, int]]:
+    at = 0
+    for word in _WORD.finditer(text) if spans else ():
+        while at < len(spans) and spans[at][1] <= word.start():
+            at += 1
+        if at < len(spans) and spans[at][0] < word.end():
+            yield word.span()
+
+
+def token_spans(starts: np.ndarray, ends: np.ndarray, marked: np.ndarray) -> Spans:
+    """Return the joined spans of the marked tokens: three (n_tokens,) arrays, `marked` bool."""
+    return merge_spans(zip(starts[marked].tolist(), ends[marked].tolist(), strict=True))
+
+
+def latent_spans(features: Features, side: str, latents: Sequence[int], threshold: float) -> Mapping[str, Spans]:
+    """Return pair id -> spans of the tokens on which the latents' activations sum to more than `threshold`."""
+    found: dict[str, Spans] = {}
+    for table in features.tables(side):
+        marked = np.flatnonzero(_activations(table, latents) > threshold)
+        pairs = table.pair[marked]
+        for pair in np.unique(pairs).tolist():
+            low, high = np.searchsorted(pairs, [pair, pair + 1])  # tables are in the order of their pairs
+            own = marked[low:high]
+            spans = merge_spans(zip(table.starts[own].tolist(), table.ends[own].tolist(), strict=True))
+            if spans:
+                found[features.pair_ids[pair]] = spans
+    return found
+
+
+def _activations(table: TokenTable, latents: Sequence[int]) -> np.ndarray:
+    return np.asarray(table.codes[:, list(latents)].sum(axis=1), np.float64).ravel()
