@@ -53,6 +53,8 @@ ARROWS: dict[str, set[str]] = {
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
     "recipe": {"artifact", "errors"},
+    "interventions": {"errors", "recipe"},
+    "training": {"artifact", "errors", "lm", "pairs", "recipe"},
     "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
     "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
     "report": {"artifact", "errors"},
@@ -65,7 +67,7 @@ ARROWS: dict[str, set[str]] = {
         "trace",
     },
 }
-TORCH_ROOMS = {"lm", "sae"}
+TORCH_ROOMS = {"lm", "sae", "training"}
 TORCH_NAMES = {"accelerate", "peft", "tokenizers", "torch", "transformers", "trl"}
 PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
