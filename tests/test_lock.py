@@ -26,9 +26,10 @@ def locked(*names: str) -> dict[str, str]:
     [
         (PROJECT["dependencies"], ("run",)),
         (PROJECT["optional-dependencies"]["torch"], ("run", "torch")),
+        (PROJECT["optional-dependencies"]["train"][1:], ("run",)),  # the first is the torch extra itself
         (PROJECT["optional-dependencies"]["dev"], ("run", "test")),
     ],
-    ids=["core", "torch", "dev"],
+    ids=["core", "torch", "train", "dev"],
 )
 def test_every_dependency_is_locked_within_its_range(asked: list[str], files: tuple[str, ...]) -> None:
     pins = locked(*files)

@@ -1,0 +1,15 @@
+"""Training on TRL's trainers: a recipe compiled into data, two thin subclasses, and a folder that opens anywhere.
+
+In:  pairs, a `Recipe`, the starting model, settings.
+Out: `Run`.
+Refuses: to know what a concept is; a recipe is weights, offsets, masks, instructions and vectors.
+"""
+
+from __future__ import annotations
+
+from tiltscope.training.config import TrainConfig, load_config
+from tiltscope.training.models import StartingModel
+from tiltscope.training.moved import Moved
+from tiltscope.training.run import Run, load_run, train
+
+__all__ = ["Moved", "Run", "StartingModel", "TrainConfig", "load_config", "load_run", "train"]
