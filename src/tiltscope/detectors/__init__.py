@@ -8,14 +8,15 @@ loads a model: vectors are handed in.
 
 from __future__ import annotations
 
-from tiltscope.detectors.detect import Inputs, detect
+from tiltscope.detectors.detect import Inputs, detect, whole_direction
 from tiltscope.detectors.fitted import Probe, TokenVectors, fit_direction, fit_probe
-from tiltscope.detectors.quality import ENOUGH_F1, best_threshold, measure_quality, require_quality
+from tiltscope.detectors.quality import ENOUGH_AUROC, ENOUGH_F1, best_threshold, measure_quality, require_quality
 from tiltscope.detectors.spans import merge_spans, whole_words
 from tiltscope.detectors.textual import text_marks, text_scores
 from tiltscope.detectors.types import Detection, Quality, standardise
 
 __all__ = [
+    "ENOUGH_AUROC",
     "ENOUGH_F1",
     "Detection",
     "Inputs",
@@ -32,5 +33,6 @@ __all__ = [
     "standardise",
     "text_marks",
     "text_scores",
+    "whole_direction",
     "whole_words",
 ]

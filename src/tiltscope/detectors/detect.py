@@ -7,7 +7,7 @@ Refuses: latents that the features do not have, features of other pairs, vectors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from tiltscope.detectors.fitted import (
     response_score,
 )
 from tiltscope.detectors.quality import first_half, measure_halves, measure_quality
-from tiltscope.detectors.spans import latent_spans, token_spans, whole_words
+from tiltscope.detectors.spans import latent_spans, merge_spans, n_characters, token_spans, whole_words
 from tiltscope.detectors.textual import text_marks, text_scores
 from tiltscope.detectors.types import Detection, Quality
 from tiltscope.errors import UsageError
@@ -32,7 +32,7 @@ from tiltscope.pairs import Pair, Pairs
 from tiltscope.plan import DetectorSpec
 from tiltscope.recipe import SIDES, Spans
 
-__all__ = ["Inputs", "detect"]
+__all__ = ["Inputs", "detect", "whole_direction"]
 
 Vectors = Callable[[str, str], TokenVectors] | Mapping[tuple[str, str], TokenVectors]
 Marks = Sequence[Mapping[str, Spans]]
@@ -72,34 +72,57 @@ def detect(spec: DetectorSpec, inputs: Inputs, *, mark: bool = False, where: str
     """
     if mark and not spec.marks_tokens:
         raise UsageError("this detector scores whole responses and marks nothing", where=where, found=spec.shown)
-    if spec.kind in ("concept", "latent"):
-        return _by_latents(spec, inputs, mark, where)
-    if spec.kind in ("direction", "probe"):
-        return _by_vectors(spec, inputs, mark, where)
-    return _by_text(spec, inputs, mark, where)
+    by = {"concept": _by_latents, "latent": _by_latents, "direction": _by_vectors, "probe": _by_vectors}
+    try:
+        return by.get(spec.kind, _by_text)(spec, inputs, mark)
+    except UsageError as error:
+        raise UsageError(error.what, where=where or error.where, found=error.found, hint=error.hint) from error
 
 
-def _by_text(spec: DetectorSpec, inputs: Inputs, mark: bool, where: str) -> Detection:
+def whole_direction(spec: DetectorSpec, inputs: Inputs, *, where: str = "") -> np.ndarray:
+    """Return the difference of means that all examples teach, (width,) float64 at unit length: a vector to steer with.
+
+    spec: a direction or a probe (its labels or its texts), or a rule or a regex (its own matches are the labels).
+
+    Raises:
+        UsageError: another kind; the vectors were not handed in; there are no examples of one kind.
+    """
+    if spec.kind not in ("direction", "probe", "rule", "regex"):
+        raise UsageError("this kind of detector teaches no direction", where=where, found=spec.shown)
+    direction = replace(spec, kind="direction")
+    try:
+        if spec.positive:
+            return _from_texts(direction, inputs)[0].weights
+        rows = inputs.pairs.rows
+        tokens = _Tokens(inputs.vectors, [(row.id, side) for side in SIDES for row in rows])
+        labels = spec.labels or spec
+        held = _labelled(replace(direction, labels=labels), tokens, rows, np.ones(2 * len(rows), bool), inputs.seed)
+        return _fit(direction, held[True, True], held[True, False]).weights
+    except UsageError as error:
+        raise UsageError(error.what, where=where or error.where, found=error.found, hint=error.hint) from error
+
+
+def _by_text(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:
     rows = inputs.pairs.rows
-    scores = text_scores(spec, _texts(rows), where=where)
+    scores = text_scores(spec, _texts(rows))
     quality = _checked(scores, rows, spec.check, inputs.seed)
     if spec.kind != "callable" and (quality is None or replace(spec, check=None) == spec.check):
         n_yes = int((scores > 0).sum())
         quality = Quality(1.0, 1.0, 0.0, n_yes, len(scores) - n_yes, f"{spec.shown} is its own definition", False)
     marks = [{row.id: text_marks(spec, getattr(row, side)) for row in rows} for side in SIDES] if mark else None
-    return _detection(rows, scores, marks, quality, spec.shown)
+    return _detection(rows, scores, marks, _with_marks(quality, spec.check, rows, marks), spec.shown)
 
 
-def _by_latents(spec: DetectorSpec, inputs: Inputs, mark: bool, where: str) -> Detection:
+def _by_latents(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:
     features = inputs.features
     if features is None:
         hint = "read the pairs first: tiltscope read"
-        raise UsageError("a detector on latents needs features", where=where, found=spec.shown, hint=hint)
+        raise UsageError("a detector on latents needs features", found=spec.shown, hint=hint)
     beyond = [latent for latent in spec.latents if latent >= features.n_latents]
     if beyond:
         found = f"latent {beyond[0]}; this scope has {features.n_latents}, numbered from 0"
-        raise UsageError("there is no such latent", where=where, found=found, hint="was the plan made from this scope?")
-    rows = _rows_of(inputs.pairs, features, where)
+        raise UsageError("there is no such latent", found=found, hint="was the plan made from this scope?")
+    rows = _rows_of(inputs.pairs, features)
     scores = np.concatenate(
         [
             np.asarray(span.freq[:, list(spec.latents)].sum(axis=1), np.float64).ravel()
@@ -111,25 +134,29 @@ def _by_latents(spec: DetectorSpec, inputs: Inputs, mark: bool, where: str) -> D
     if mark:
         marks = [latent_spans(features, side, spec.latents, spec.threshold or 0.0) for side in SIDES]
         marks = _worded(rows, marks) if spec.words else marks
-    return _detection(rows, scores, marks, _checked(scores, rows, check, inputs.seed), spec.shown)
+    quality = _checked(scores, rows, check, inputs.seed)
+    return _detection(rows, scores, marks, _with_marks(quality, check, rows, marks), spec.shown)
 
 
-def _by_vectors(spec: DetectorSpec, inputs: Inputs, mark: bool, where: str) -> Detection:
+def _by_vectors(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:
     rows = inputs.pairs.rows
-    tokens = _tokens(inputs, rows, where)
+    tokens = _Tokens(inputs.vectors, [(row.id, side) for side in SIDES for row in rows])
+    quality = None
     if spec.labels is not None:
         in_first = first_half(_groups(rows), inputs.seed)
-        probes = [_learned(spec, tokens, rows, in_first == half, inputs.seed) for half in (False, True)]
-        mine = [probes[int(first)] for first in ~in_first]
-        quality = None
+        examples = _labelled(spec, tokens, rows, in_first, inputs.seed)
+        halves = {half: _fit(spec, examples[half, True], examples[half, False]) for half in (True, False)}
+        probes = [halves[not first] for first in in_first.tolist()]
     else:
-        probe, quality = _from_texts(spec, inputs, where)
-        mine = [probe] * len(tokens)
+        probe, quality = _from_texts(spec, inputs)
+        probes = [probe] * len(tokens.keys)
     level = spec.level if spec.kind == "probe" else "token"
-    scores = np.array([response_score(p, held, level=level) for p, held in zip(mine, tokens, strict=True)], np.float64)
-    quality = _checked(scores, rows, spec.check or spec.labels, inputs.seed) or quality
-    marks = _token_marks(spec, quality, rows, list(zip(mine, tokens, strict=True)), where) if mark else None
-    return _detection(rows, scores, marks, quality, f"{spec.kind} at level {spec.level}")
+    scores = np.array([response_score(p, one, level=level) for p, one in zip(probes, tokens, strict=True)], np.float64)
+    check = spec.check or spec.labels
+    quality = _checked(scores, rows, check, inputs.seed) or quality
+    marks = _token_marks(spec, quality, rows, zip(probes, tokens, strict=True)) if mark else None
+    said = f"{spec.kind} at level {spec.level}"
+    return _detection(rows, scores, marks, _with_marks(quality, check, rows, marks), said)
 
 
 def _texts(rows: Sequence[Pair]) -> list[str]:
@@ -159,18 +186,35 @@ def _checked(scores: np.ndarray, rows: Sequence[Pair], check: DetectorSpec | Non
     return measure_quality(scores, labels, _groups(rows), against=f"against the {check.shown}", seed=seed)
 
 
+def _with_marks(
+    quality: Quality | None, check: DetectorSpec | None, rows: Sequence[Pair], marks: Marks | None
+) -> Quality | None:
+    """Add how well the marked characters are those that the check marks."""
+    if quality is None or check is None or marks is None:
+        return quality
+    n_marked = n_wanted = n_both = 0
+    for side, held in zip(SIDES, marks, strict=True):
+        for row in rows:
+            said, wanted = held.get(row.id, ()), text_marks(check, getattr(row, side))
+            n_marked += n_characters(said)
+            n_wanted += n_characters(wanted)
+            n_both += n_characters(said) + n_characters(wanted) - n_characters(merge_spans([*said, *wanted]))
+    total = n_marked + n_wanted
+    return replace(quality, marks_f1=2 * n_both / total if total else 0.0)
+
+
 def _labels(check: DetectorSpec, rows: Sequence[Pair]) -> np.ndarray:
     return np.array([bool(text_marks(check, text)) for text in _texts(rows)], bool)
 
 
-def _rows_of(pairs: Pairs, features: Features, where: str) -> list[Pair]:
+def _rows_of(pairs: Pairs, features: Features) -> list[Pair]:
     """The pairs that the features hold, in their order."""
     by_id = {row.id: row for row in pairs.rows}
     lacking = [one for one in features.pair_ids if one not in by_id]
     if lacking:
         found = f"{len(lacking)} of {len(features.pair_ids)} pairs of the features, the first is {lacking[0]}"
         hint = "rerun: tiltscope read"
-        raise UsageError("these features were made from other pairs", where=where, found=found, hint=hint)
+        raise UsageError("these features were made from other pairs", found=found, hint=hint)
     return [by_id[one] for one in features.pair_ids]
 
 
@@ -182,36 +226,51 @@ def _worded(rows: Sequence[Pair], marks: Marks) -> Marks:
     ]
 
 
-def _tokens(inputs: Inputs, rows: Sequence[Pair], where: str) -> list[TokenVectors]:
-    vectors = inputs.vectors
-    if vectors is None:
-        raise UsageError("a direction or a probe needs the vectors of the responses' tokens", where=where)
-    keys = [(row.id, side) for side in SIDES for row in rows]
-    try:
-        return [vectors(*key) if callable(vectors) else vectors[key] for key in keys]
-    except KeyError as error:
-        raise UsageError("a response has no vectors", where=where, found=str(error.args[0])) from error
+@dataclass(frozen=True)
+class _Tokens:
+    """The vectors of all responses, asked for one at a time: together they need not fit into memory."""
+
+    vectors: Vectors | None
+    keys: list[tuple[str, str]]
+
+    def __iter__(self) -> Iterator[TokenVectors]:
+        vectors = self.vectors
+        if vectors is None:
+            raise UsageError("a direction or a probe needs the vectors of the responses' tokens")
+        width = None
+        for key in self.keys:
+            try:
+                held = vectors(*key) if callable(vectors) else vectors[key]
+            except KeyError:
+                raise UsageError("a response has no vectors", found=" ".join(key)) from None
+            if not len(held.vectors):
+                raise UsageError("a response has not one token with a vector", found=" ".join(key))
+            width = width or held.vectors.shape[1]
+            if held.vectors.shape[1] != width:
+                raise UsageError("vectors differ in width", found=f"{width} and {held.vectors.shape[1]}: {key[0]}")
+            yield held
 
 
-def _learned(
-    spec: DetectorSpec, tokens: Sequence[TokenVectors], rows: Sequence[Pair], wanted: np.ndarray, seed: int
-) -> Probe:
-    """Fit on the wanted responses, (2n,) bool, as the labels of the plan say which show the concept, and where."""
+def _labelled(
+    spec: DetectorSpec, tokens: _Tokens, rows: Sequence[Pair], in_first: np.ndarray, seed: int
+) -> dict[tuple[bool, bool], list[np.ndarray]]:
+    """Return (in the first half, shows the concept) -> vectors: in_first is (2n,) bool.
+
+    The labels of the plan say which responses, or which of their tokens, show the concept.
+    """
     assert spec.labels is not None
-    examples: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    quota = max(1, _MOST_ROWS // max(int(wanted.sum()), 1))
+    examples: dict[tuple[bool, bool], list[np.ndarray]] = {(a, b): [] for a in (True, False) for b in (True, False)}
+    quota = max(1, 2 * _MOST_ROWS // max(len(tokens.keys), 1))
     rng = np.random.default_rng(seed)
-    for held, text, use in zip(tokens, _texts(rows), wanted, strict=True):
-        if not use or not len(held.vectors):
-            continue
+    for held, text, first in zip(tokens, _texts(rows), in_first.tolist(), strict=True):
         spans = text_marks(spec.labels, text)
         if spec.level == "sequence":
-            examples[0 if spans else 1].append(mean_vector(held))
+            examples[first, bool(spans)].append(mean_vector(held))
             continue
         marked = overlaps(held, spans)
-        for kind, own in enumerate((marked, ~marked)):
-            examples[kind].append(held.vectors[_drawn(np.flatnonzero(own), quota, rng)])
-    return _fit(spec, *examples)
+        for kind in (True, False):
+            examples[first, kind].append(held.vectors[_drawn(np.flatnonzero(marked == kind), quota, rng)])
+    return examples
 
 
 def _drawn(places: np.ndarray, quota: int, rng: np.random.Generator) -> np.ndarray:
@@ -224,13 +283,15 @@ def _fit(spec: DetectorSpec, positive: Sequence[np.ndarray], negative: Sequence[
     return fit_probe(yes, no) if spec.kind == "probe" else Probe(fit_direction(yes, no))
 
 
-def _from_texts(spec: DetectorSpec, inputs: Inputs, where: str) -> tuple[Probe, Quality]:
+def _from_texts(spec: DetectorSpec, inputs: Inputs) -> tuple[Probe, Quality]:
     """Fit on all texts of the plan; the quality is that of fits on every other text, on the texts between."""
     held = inputs.examples
     if held is None or [len(one) for one in held] != [len(spec.positive), len(spec.negative)]:
-        raise UsageError("the vectors of the positive and negative texts were not handed in", where=where)
-    level = spec.level if spec.kind == "probe" else "token"
+        raise UsageError("the vectors of the positive and negative texts were not handed in")
     ones = [*held[0], *held[1]]
+    if not all(len(one.vectors) for one in ones):
+        raise UsageError("a text of the plan has not one token with a vector")
+    level = spec.level if spec.kind == "probe" else "token"
     labels = np.repeat([True, False], [len(held[0]), len(held[1])])
     even = np.concatenate([np.arange(len(side)) % 2 == 0 for side in held])
 
@@ -257,13 +318,12 @@ def _token_marks(
     spec: DetectorSpec,
     quality: Quality | None,
     rows: Sequence[Pair],
-    scored: Sequence[tuple[Probe, TokenVectors]],
-    where: str,
+    scored: Iterable[tuple[Probe, TokenVectors]],
 ) -> Marks:
     threshold = spec.threshold if spec.threshold is not None else quality.threshold if quality else None
     if threshold is None:
         hint = "give a threshold, or a check: {rule: …} to measure one"
-        raise UsageError("nothing says above which score a token is marked", where=where, found=spec.kind, hint=hint)
+        raise UsageError("nothing says above which score a token is marked", found=spec.kind, hint=hint)
     spans = [token_spans(held.starts, held.ends, probe.scores(held.vectors) > threshold) for probe, held in scored]
     n = len(rows)
     marks: Marks = [

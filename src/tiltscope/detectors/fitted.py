@@ -25,6 +25,13 @@ class TokenVectors:
     starts: np.ndarray
     ends: np.ndarray
 
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or not len(self.vectors) == len(self.starts) == len(self.ends):
+            found = f"{self.vectors.shape} vectors, {len(self.starts)} starts, {len(self.ends)} ends"
+            raise UsageError("token vectors do not match their offsets", found=found)
+        if not np.isfinite(self.vectors).all():
+            raise UsageError("a token vector holds a number that is not finite")
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -95,13 +102,7 @@ def mean_vector(tokens: TokenVectors) -> np.ndarray:
 
 
 def response_score(probe: Probe, tokens: TokenVectors, *, level: str) -> float:
-    """Return the highest score of a response's tokens, or at level "sequence" the score of their mean.
-
-    Raises:
-        UsageError: the response has no token.
-    """
-    if not len(tokens.vectors):
-        raise UsageError("a response without a token has no score")
+    """Return the highest score of a response's tokens, or at level "sequence" the score of their mean."""
     if level == "sequence":
         return float(probe.scores(mean_vector(tokens))[0])
     return float(probe.scores(tokens.vectors).max())

@@ -2,7 +2,7 @@
 
 In:  scores, labels, the group of each score.
 Out: `Quality`.
-Refuses: a detector under an F1 of .8, or one that nothing was checked against, unless the plan accepts it.
+Refuses: a detector under an F1 of .8 or an AUROC of .7, and one that was never checked, unless the plan accepts it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ __all__ = [
 ENOUGH_F1 = 0.8
 """A detector under this needs `accept_weak: true`."""
 
+ENOUGH_AUROC = 0.7
+"""So does one under this: where most texts show a concept, to say yes always has a high F1, and an AUROC of .5."""
+
+
+FEWEST = 5
+"""Texts of each kind that each half needs; with fewer, nothing is measured."""
+
 
 def measure_quality(
     scores: np.ndarray, labels: np.ndarray, groups: Sequence[str], *, against: str, seed: int = 0
@@ -37,7 +44,7 @@ def measure_quality(
     """Return the quality of scores (n,) against labels (n,) bool, held out by group.
 
     The threshold has the highest F1 on one half of the groups; F1 and AUROC come from the other half. Groups are never
-    split. Where a half lacks texts of one kind nothing can be measured, and `against` says so.
+    split. Where a half has under five texts of a kind nothing is measured, and `against` says so.
     """
     return measure_halves(scores, labels, first_half(groups, seed), against=against)
 
@@ -46,7 +53,7 @@ def measure_halves(scores: np.ndarray, labels: np.ndarray, train: np.ndarray, *,
     """Return the quality: the threshold from the half `train` (n,) bool, F1 and AUROC from the other."""
     labels = np.asarray(labels, bool)
     counts = [(int(labels[half].sum()), int((~labels[half]).sum())) for half in (train, ~train)]
-    if min(min(pair) for pair in counts) == 0:
+    if min(min(pair) for pair in counts) < FEWEST:
         with_it, without = int(labels.sum()), int((~labels).sum())
         why = f"{against}: {with_it} texts with it and {without} without are too few for two halves"
         return Quality(None, None, None, with_it, without, why, False)
@@ -98,7 +105,7 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def require_quality(decision: Decision, quality: Quality | None) -> None:
     """Raise `UsageError` where a detector is weak or unchecked and the decision does not say `accept_weak: true`."""
-    if decision.accept_weak or (quality is not None and quality.f1 is not None and quality.f1 >= ENOUGH_F1):
+    if decision.accept_weak or _is_enough(quality):
         return
     shown = decision.detector.shown if decision.detector else "no detector"
     hint = "another detector, or accept_weak: true with the reason"
@@ -110,8 +117,14 @@ def require_quality(decision: Decision, quality: Quality | None) -> None:
             hint=f"detector: {{…, check: {{rule: bold}}}} measures it; {hint}",
         )
     raise UsageError(
-        f"the detector of {decision.name} is weak: F1 under {ENOUGH_F1:g}",
+        f"the detector of {decision.name} is weak: F1 under {ENOUGH_F1:g} or AUROC under {ENOUGH_AUROC:g}",
         where=decision.place,
         found=f"{shown}; {quality.said}",
         hint=hint,
     )
+
+
+def _is_enough(quality: Quality | None) -> bool:
+    if quality is None or quality.f1 is None or quality.auroc is None:
+        return False
+    return quality.f1 >= ENOUGH_F1 and quality.auroc >= ENOUGH_AUROC

@@ -15,7 +15,7 @@ import numpy as np
 from tiltscope.features import Features, TokenTable
 from tiltscope.recipe import Spans
 
-__all__ = ["latent_spans", "merge_spans", "token_spans", "whole_words"]
+__all__ = ["latent_spans", "merge_spans", "n_characters", "token_spans", "whole_words"]
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 
@@ -35,6 +35,11 @@ def merge_spans(spans: Iterable[tuple[int, int]]) -> Spans:
         else:
             joined.append((int(start), int(end)))
     return tuple(joined)
+
+
+def n_characters(spans: Iterable[tuple[int, int]]) -> int:
+    """Return how many characters spans that do not overlap cover."""
+    return sum(end - start for start, end in spans)
 
 
 def whole_words(text: str, spans: Sequence[tuple[int, int]]) -> Spans:
