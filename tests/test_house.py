@@ -27,7 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "artifact": {"errors"},
     "stats": set(),
-    "behaviours": {"errors"},
+    "located": {"errors"},
+    "behaviours": {"errors", "located", "pairs"},
     "pairs": {"artifact", "errors"},
     "planting": {"artifact", "errors", "pairs"},
     "checklist": {"behaviours", "errors", "pairs", "stats"},
@@ -57,14 +58,23 @@ ARROWS: dict[str, set[str]] = {
     "training": {"artifact", "errors", "lm", "pairs", "recipe"},
     "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
     "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
+    "evaluation": {"artifact", "behaviours", "errors", "pairs", "stats"},
+    "verdict": {"artifact", "behaviours", "errors", "evaluation", "located", "report"},
     "report": {"artifact", "errors"},
     "study": {
         *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses"),
         *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
+    "measure": {
+        *("artifact", "detectors", "errors", "features", "interventions", "lm", "pairs", "plan", "recipe", "sae"),
+    },
+    "acting": {
+        *("artifact", "errors", "hypotheses", "interventions", "lm", "measure", "pairs", "plan", "recipe", "study"),
+        "training",
+    },
     "cli": {
-        *("cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs", "report", "sae", "study"),
-        "trace",
+        *("acting", "cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs", "report", "sae"),
+        *("study", "trace", "training"),
     },
 }
 TORCH_ROOMS = {"lm", "sae", "training"}

@@ -20,6 +20,7 @@ from tiltscope.errors import ProductError
 __all__ = [
     "SIDES",
     "Action",
+    "Objective",
     "Recipe",
     "Side",
     "Spans",

@@ -14,7 +14,8 @@ import traceback
 
 import click
 
-from tiltscope.cli import audit as audit  # the verbs register themselves
+from tiltscope.cli import act as act  # the verbs register themselves
+from tiltscope.cli import audit as audit
 from tiltscope.cli.shared import main
 from tiltscope.errors import ProductError, TiltscopeError
 

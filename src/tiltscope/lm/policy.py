@@ -103,7 +103,7 @@ def response_logps(
 ) -> np.ndarray:
     """Return the summed log-prob (nats) of each response, its end of turn included: (n_texts,) float64.
 
-    With `steer` the vector is added to every token from the response on.
+    With `steer` the vector is added to every token that predicts one of the response.
     """
     answers = np.zeros(len(texts))
     done = 0
@@ -111,7 +111,7 @@ def response_logps(
     for batch in batches:
         longest = max(len(texts[i].ids) for i in batch)
         padded = torch.tensor([[*texts[i].ids, *[0] * (longest - len(texts[i].ids))] for i in batch])
-        starts = [texts[i].n_prompt_ids for i in batch]
+        starts = [texts[i].n_prompt_ids - 1 for i in batch]  # the token that predicts the first of the response
         with torch.inference_mode(), steered(policy.model, steer, starts):
             states = policy.model.model(input_ids=padded.to(policy.device), use_cache=False).last_hidden_state
             for row, i in enumerate(batch):

@@ -86,6 +86,10 @@ class Sae:
             return sparse.csr_array((0, self.n_latents), dtype=np.float32)
         return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
+    def encode_array(self, states: np.ndarray) -> sparse.csr_array:
+        """Return the activations of states (n_tokens, d_in), a NumPy array, as (n_tokens, n_latents) CSR float32."""
+        return self.encode(torch.from_numpy(np.ascontiguousarray(states, np.float32)))
+
     def reconstruct(self, states: torch.Tensor) -> torch.Tensor:
         """Return what the autoencoder makes of states: (n_tokens, d_in) float32."""
         return self.activations(states) @ self.w_dec + self.b_dec

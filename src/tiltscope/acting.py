@@ -1,0 +1,226 @@
+"""The street from a plan to a verdict, stage by stage; each reads the last product and writes the next.
+
+In:  a study with a plan, folders of runs and evaluations.
+Out: scores/, recipe/, a run, an evaluation, a comparison, a verdict.
+Refuses: to train under a plan that was not prepared from these pairs, or with decisions still open unless told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.errors import StaleProductError, UsageError
+from tiltscope.interventions import Prepared, Wish, prepare
+from tiltscope.interventions.strength import explaining_strength
+from tiltscope.measure import Ground, Measured, measure, save_measured
+from tiltscope.pairs import Pair
+from tiltscope.plan import Decision, Plan, load_plan
+from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_recipe
+from tiltscope.study import Opened, open_study
+
+if TYPE_CHECKING:
+    from tiltscope.training import Run, StartingModel, TrainConfig
+
+__all__ = ["Acting", "open_acting", "run_measure", "run_prepare", "run_train", "starting_model"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Acting:
+    """A study and its plan, checked to belong together, and what the study was read with."""
+
+    opened: Opened
+    plan: Plan
+    record: Mapping[str, Any]
+
+    @property
+    def rows(self) -> list[Pair]:
+        """The pairs that were read, in the order of the features."""
+        by_id = {pair.id: pair for pair in self.opened.pairs.rows}
+        return [by_id[pair_id] for pair_id in self.opened.features.pair_ids]
+
+
+def open_acting(study: Path, plan: Path | None = None) -> Acting:
+    """Load a study and its plan (STUDY/plan.yaml by default); every decision is checked at the door."""
+    from tiltscope.hypotheses import read_hypotheses
+
+    opened = open_study(study)
+    known = [row["id"] for row in read_hypotheses(study)]
+    return Acting(
+        opened,
+        load_plan(plan or study / "plan.yaml", known_ids=known),
+        read_object(study / "study.json", "max_length", verb="read"),
+    )
+
+
+def run_measure(acting: Acting, *, progress: Progress | None = None) -> list[Measured]:
+    """Measure what the plan's active decisions need and write scores/; what was measured before is read back."""
+    from tiltscope.lm import load_policy
+
+    record = acting.record
+    ground = Ground(
+        acting.opened.folder,
+        acting.opened.pairs,
+        acting.opened.features,
+        lambda: load_policy(
+            record.get("model"),
+            device=record.get("device"),
+            template=record.get("template"),
+            max_length=int(record["max_length"]),
+        ),
+        int(record.get("seed") or 0),
+    )
+    measured = measure(ground, acting.plan, progress=progress)
+    save_measured(acting.opened.folder, measured, _inputs(acting))
+    return measured
+
+
+def _inputs(acting: Acting) -> dict[str, str]:
+    return {
+        "pairs": acting.opened.pairs.fingerprint,
+        "features": acting.opened.features.fingerprint,
+        "plan": acting.plan.fingerprint,
+    }
+
+
+def run_prepare(
+    acting: Acting, measured: Sequence[Measured], *, objective: Objective = "dpo", allow_undecided: bool = False
+) -> Prepared:
+    """Fold the plan into recipe/ and write prepared.json, what each decision changes.
+
+    Raises:
+        UsageError: undecided findings that nobody allowed to leave open, or a decision that cannot be carried out.
+    """
+    open_ones = acting.plan.undecided
+    if open_ones and not allow_undecided:
+        raise UsageError(
+            f"{len(open_ones)} of {len(acting.plan.decisions)} findings are undecided, which never means allowed",
+            where=str(acting.plan.path),
+            found=", ".join(one.name for one in open_ones[:5]) + (" …" if len(open_ones) > 5 else ""),
+            hint="decide them, or leave them to plain training knowingly: --allow-undecided",
+        )
+    start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
+    decided = [(_wish(one), one.scored) for one in measured]
+    done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
+    left = tuple(f"{one.name}: undecided, left to plain training" for one in open_ones)
+    done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
+    save_recipe(done.recipe, acting.opened.folder / "recipe")
+    write_json(acting.opened.folder / "prepared.json", prepared_product(done, measured))
+    return done
+
+
+def _wish(measured: Measured) -> Wish:
+    """A decision as `interventions` needs it; an aim of `start` becomes the strength that explains the labels away."""
+    decision = measured.decision
+    assert decision.action in ("suppress", "amplify")
+    wish = Wish(
+        decision.name,
+        decision.action,
+        decision.method or "reward_shaping",
+        decision.strength,
+        decision.side,
+        decision.effect,
+    )
+    if decision.aim_rate is None:
+        return wish
+    _only_start(decision)
+    return replace(wish, strength=explaining_strength(wish, measured.scored))
+
+
+def _only_start(decision: Decision) -> None:
+    if decision.aim_rate != "start" or decision.method != "reward_shaping" or decision.hold:
+        raise UsageError(
+            "rates other than `start`, `hold`, and aims of other methods are not carried out by prepare yet",
+            where=decision.place,
+            found=f"aim_rate {decision.aim_rate}, method {decision.method}, hold {list(decision.hold)}",
+            hint="aim_rate: start with reward_shaping, or give a strength",
+        )
+
+
+def prepared_product(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Return what prepared.json holds: per decision its quality and changes, overlaps, conflicts, the recipe's log."""
+    changes = []
+    for one, change in zip(measured, prepared.changes, strict=True):
+        body = asdict(change)
+        quality = None if one.quality is None else one.quality.said
+        changes.append({**body, "quality": quality, "strength": one.decision.strength, "line": one.decision.line})
+    return {
+        "n_pairs": len(prepared.recipe.pair_ids),
+        "n_trained": int((prepared.recipe.weights > 0).sum()),
+        "objective": prepared.recipe.objective,
+        "decisions": changes,
+        "overlaps": [asdict(one) for one in prepared.overlaps],
+        "conflicts": [asdict(one) for one in prepared.conflicts],
+        "log": list(prepared.recipe.log),
+        "recipe": prepared.recipe.fingerprint,
+    }
+
+
+def starting_model(record: Mapping[str, Any], study: Path) -> StartingModel:
+    """Return the model a study was read with, as what training starts from."""
+    from tiltscope.training import StartingModel
+
+    return StartingModel(record.get("model"), record.get("template"), int(record["max_length"]), study / "reference")
+
+
+def run_train(
+    study: Path,
+    out: Path,
+    config: TrainConfig,
+    *,
+    plain: Objective | None = None,
+    n_pairs: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train on the study's pairs as recipe/ says, or plainly with `plain`; n_pairs takes the first by hash of their id.
+
+    Raises:
+        StaleProductError: the recipe was prepared from other pairs or from another plan than STUDY/plan.yaml.
+    """
+    from tiltscope.training import train
+
+    opened = open_study(study)
+    by_id = {pair.id: pair for pair in opened.pairs.rows}
+    rows = [by_id[pair_id] for pair_id in opened.features.pair_ids]
+    record = read_object(study / "study.json", "max_length", verb="read")
+    recipe = empty_recipe([row.id for row in rows], plain) if plain else _fresh_recipe(study, opened)
+    if n_pairs is not None:
+        kept = {row.id for row in sorted(rows, key=lambda row: fingerprint("train", row.id))[:n_pairs]}
+        rows = [row for row in rows if row.id in kept]
+        recipe = _subset(recipe, kept)
+    return train(rows, recipe, starting_model(record, study), config, out, progress=progress)
+
+
+def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
+    recipe = load_recipe(study / "recipe")
+    at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
+    if (study / "plan.yaml").exists():
+        at_hand["plan"] = load_plan(study / "plan.yaml").fingerprint
+    for name, now in at_hand.items():
+        if recipe.made_from.get(name) != now:
+            raise StaleProductError(
+                f"this recipe was prepared from other {name}",
+                where=str(study / "recipe"),
+                found=f"prepared from {recipe.made_from.get(name)}, at hand {now}",
+                hint=f"rerun: tiltscope prepare {study}",
+            )
+    return recipe
+
+
+def _subset(recipe: Recipe, kept: set[str]) -> Recipe:
+    """The rows of these pairs; what is keyed by pair id may keep the others."""
+    mask = np.array([pair_id in kept for pair_id in recipe.pair_ids])
+    return replace(
+        recipe,
+        pair_ids=tuple(pair_id for pair_id in recipe.pair_ids if pair_id in kept),
+        weights=recipe.weights[mask],
+        flipped=recipe.flipped[mask],
+        offsets_nats=recipe.offsets_nats[mask],
+    )

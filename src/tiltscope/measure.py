@@ -1,0 +1,351 @@
+"""All that a plan needs from the model and the features, measured once: scores, marks, likelihood ratios, vectors.
+
+In:  a study, a plan, and (only where a decision needs it) the starting model.
+Out: `Measured` per active decision: `Scored` for its method, the detector's quality, what instructions were tried.
+Refuses: a weak detector that nobody accepted, a plan made from another study, a place the study does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltscope.artifact import fingerprint, read_json, read_object, write_bytes, write_json
+from tiltscope.detectors import Detection, Inputs, Quality, TokenVectors, detect, require_quality, text_scores
+from tiltscope.errors import ProductError, UsageError
+from tiltscope.features import Features
+from tiltscope.interventions import Scored
+from tiltscope.pairs import Pair, Pairs, Turn
+from tiltscope.plan import Decision, DetectorSpec, Plan
+from tiltscope.recipe import SIDES
+
+if TYPE_CHECKING:
+    from tiltscope.lm import Policy
+
+__all__ = ["RATIO_ALPHA", "Ground", "Measured", "measure"]
+
+Progress = Callable[[str, int, int], None]
+
+RATIO_ALPHA = 0.2
+"""How far `steering_ratio` steers, in mean residual norms."""
+INSTRUCTIONS = (
+    "Show a lot of this in your answer: {}.",
+    "In your answer, use {} as much as you can.",
+    "Please answer with {}.",
+)
+_STEERED = ("activation_steering", "steering_ratio")
+_INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
+_N_PROMPTS, _N_ANSWERS, _NEW_TOKENS = 12, 2, 96
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where measuring stands: the study's folder, its pairs and features, and how to load the starting model."""
+
+    folder: Path
+    pairs: Pairs
+    features: Features
+    load_policy: Callable[[], Policy]
+    seed: int = 0
+
+    @property
+    def rows(self) -> list[Pair]:
+        """The pairs that were read, in the order of the features."""
+        by_id = {pair.id: pair for pair in self.pairs.rows}
+        return [by_id[pair_id] for pair_id in self.features.pair_ids]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured for one decision. uplift: {instruction: score with it minus without}, in sd of the score."""
+
+    decision: Decision
+    scored: Scored
+    quality: Quality | None
+    uplift: Mapping[str, float]
+
+
+def measure(ground: Ground, plan: Plan, *, progress: Progress | None = None) -> list[Measured]:
+    """Measure every active decision; what was measured before with the same content is read back.
+
+    Raises:
+        StaleProductError: the plan was made from other pairs, features or another scope.
+        UsageError: a detector is weak and not accepted, cannot mark what its method needs, or a place is unknown.
+    """
+    scope = ground.folder / "scope" / "scope.json"
+    plan.check(
+        pairs_fingerprint=ground.pairs.fingerprint,
+        features_fingerprint=ground.features.fingerprint,
+        scope_fingerprint=read_object(scope, verb="read").get("fingerprint") if scope.exists() else None,
+    )
+    bench = _Bench(ground)
+    found = []
+    for number, decision in enumerate(plan.active):
+        if progress:
+            progress("decisions", number, len(plan.active))
+        found.append(_one(decision, bench))
+    if progress:
+        progress("decisions", len(plan.active), len(plan.active))
+    return found
+
+
+class _Bench:
+    """What several decisions share: the model is loaded when the first needs it, plain log-probs are summed once."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.rows = ground.rows
+        self._policy: Policy | None = None
+
+    @property
+    def policy(self) -> Policy:
+        if self._policy is None:
+            self._policy = self.ground.load_policy()
+        return self._policy
+
+    def sae(self) -> Any:
+        from tiltscope.sae import load_sae
+
+        return load_sae(self.ground.folder / "scope" / "sae.safetensors")
+
+    def inside(self, decision: Decision) -> np.ndarray:
+        """(n,) bool: the pairs in the decision's place."""
+        if decision.where == "everywhere":
+            return np.ones(len(self.rows), bool)
+        regions = read_object(self.ground.folder / "concepts.json", "regions", verb="contrast")["regions"]
+        known = {region["id"]: frozenset(region["pair_ids"]) for region in regions}
+        if decision.where not in known:
+            raise UsageError(
+                "the study has no such kind of pairs",
+                where=decision.place,
+                found=decision.where,
+                hint=f"everywhere, or one of {', '.join(list(known)[:6])} …",
+            )
+        return np.array([row.id in known[decision.where] for row in self.rows])
+
+    def logps(self, key: str, prompts: Sequence[Sequence[Turn]], steer: Any = None) -> np.ndarray:
+        """(2, n) summed log-probs of chosen and rejected answers after these prompts; cached by content."""
+        from tiltscope.lm import response_logps
+
+        renderer = self.policy.renderer
+        texts = [
+            renderer.render(prompt, getattr(row, side))
+            for side in SIDES
+            for row, prompt in zip(self.rows, prompts, strict=True)
+        ]
+        vector = [] if steer is None else [steer.layer, np.asarray(steer.vector, np.float32)]
+        name = fingerprint(key, self.policy.fingerprint, [text.ids for text in texts], *vector)
+        path = self.ground.folder / "scores" / f"logps-{name}.npy"
+        if not path.exists():
+            _save_array(path, response_logps(self.policy, texts, steer=steer))
+        return _load_array(path).reshape(2, len(self.rows))
+
+
+def _save_array(path: Path, values: np.ndarray) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise ProductError(
+            f"{path.name} is damaged", where=str(path), found=str(error), hint="delete it and run: tiltscope measure"
+        ) from error
+
+
+def _one(decision: Decision, bench: _Bench) -> Measured:
+    spec = decision.detector
+    if spec is None:
+        raise UsageError("nothing says how this concept is detected", where=decision.place, hint="give `detector:`")
+    detection = detect(
+        spec, _inputs(decision, spec, bench), mark=decision.method == "token_filtering", where=decision.place
+    )
+    require_quality(decision, detection.quality)
+    scored = Scored(
+        *_aligned(detection, bench.rows),
+        bench.inside(decision),
+        dict(detection.chosen_spans or {}),
+        dict(detection.rejected_spans or {}),
+    )
+    uplift: dict[str, float] = {}
+    if decision.method in _STEERED:
+        scored = _steered(decision, scored, bench)
+    if decision.method in _INSTRUCTED:
+        uplift = _uplift(decision, spec, bench)
+        scored = _instructed(decision, scored, max(uplift, key=lambda text: (uplift[text], text)), bench)
+    return Measured(decision, scored, detection.quality, uplift)
+
+
+def _inputs(decision: Decision, spec: DetectorSpec, bench: _Bench) -> Inputs:
+    ground = bench.ground
+    plain = Inputs(
+        replace_rows(ground.pairs, bench.rows), ground.features, namesake=_namesake(decision, ground), seed=ground.seed
+    )
+    if spec.kind not in ("direction", "probe"):
+        return plain
+    vectors = _vectors(bench, spec, [(row.prompt, getattr(row, side)) for side in SIDES for row in bench.rows])
+    n = len(bench.rows)
+    held = {
+        (row.id, side): vectors[n * place + i] for place, side in enumerate(SIDES) for i, row in enumerate(bench.rows)
+    }
+    texts = [((Turn("user", "Please answer."),), text) for text in (*spec.positive, *spec.negative)]
+    told = _vectors(bench, spec, texts)
+    return replace(plain, vectors=held, examples=(told[: len(spec.positive)], told[len(spec.positive) :]))
+
+
+def replace_rows(pairs: Pairs, rows: Sequence[Pair]) -> Pairs:
+    """Return the dataset with only these rows."""
+    return replace(pairs, rows=tuple(rows))
+
+
+def _namesake(decision: Decision, ground: Ground) -> str | None:
+    """The library rule that the decision's finding is named after, where the name holds."""
+    path = ground.folder / "hypotheses.json"
+    if decision.hypothesis is None or not path.exists():
+        return None
+    for row in read_json(path, verb="contrast"):
+        if row["id"] == decision.hypothesis:
+            namesake = row.get("namesake")
+            known = namesake and namesake["holds"] and namesake["rule"] != "list"
+            return str(namesake["rule"]) if known else None
+    return None
+
+
+def _vectors(bench: _Bench, spec: DetectorSpec, talks: Sequence[tuple[Any, str]]) -> list[TokenVectors]:
+    """The residuals of every response's read tokens, with their characters."""
+    from tiltscope.lm import hidden_states, load_model
+
+    if not talks:
+        return []
+    record = read_object(bench.ground.folder / "study.json", "max_length", verb="read")
+    lm = load_model(
+        record.get("model"),
+        layer=spec.layer if spec.layer is not None else record.get("layer"),
+        device=record.get("device"),
+        template=record.get("template"),
+        max_length=int(record["max_length"]),
+    )
+    texts = [lm.renderer.render(prompt, answer) for prompt, answer in talks]
+    found: list[TokenVectors | None] = [None] * len(texts)
+    for i, states in hidden_states(lm, [text.ids for text in texts]):
+        own = states[texts[i].response.positions].float().cpu().numpy().astype(np.float32)
+        found[i] = TokenVectors(own, texts[i].response.starts, texts[i].response.ends)
+    return [one for one in found if one is not None]
+
+
+def _aligned(detection: Detection, rows: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    place = {pair_id: i for i, pair_id in enumerate(detection.pair_ids)}
+    order = [place[row.id] for row in rows]
+    return detection.chosen[order], detection.rejected[order]
+
+
+def _steered(decision: Decision, scored: Scored, bench: _Bench) -> Scored:
+    from tiltscope.lm import Steer
+
+    if decision.detector is None or not decision.detector.latents:
+        raise UsageError(
+            "steering needs a direction of the study's autoencoder",
+            where=decision.place,
+            found=decision.detector.shown if decision.detector else "no detector",
+            hint="name a concept or a latent of the study",
+        )
+    sae = bench.sae()
+    vector = sae.direction(decision.detector.latents)
+    scored = replace(scored, vector=vector, layer=sae.layer - 1, norm=sae.mean_norm)
+    if decision.method == "activation_steering":
+        return scored
+    plain = [row.prompt for row in bench.rows]
+    ratio = bench.logps("steered", plain, Steer(sae.layer, RATIO_ALPHA * sae.mean_norm * vector))
+    ratio = ratio - bench.logps("plain", plain)
+    return replace(scored, ratio_chosen=ratio[0], ratio_rejected=ratio[1])
+
+
+def _instructed(decision: Decision, scored: Scored, instruction: str, bench: _Bench) -> Scored:
+    scored = replace(scored, instruction=instruction)
+    if decision.method == "inoculation_prompting":
+        return scored
+    ratio = bench.logps("instructed", [with_instruction(row.prompt, instruction) for row in bench.rows])
+    ratio = ratio - bench.logps("plain", [row.prompt for row in bench.rows])
+    return replace(scored, ratio_chosen=ratio[0], ratio_rejected=ratio[1])
+
+
+def with_instruction(prompt: Sequence[Turn], instruction: str) -> tuple[Turn, ...]:
+    """Return the turns with an instruction appended to the last user turn after a blank line."""
+    at = max((i for i, turn in enumerate(prompt) if turn.role == "user"), default=None)
+    if at is None:
+        return (*prompt, Turn("user", instruction))
+    told = Turn("user", f"{prompt[at].content}\n\n{instruction}")
+    return (*prompt[:at], told, *prompt[at + 1 :])
+
+
+def _uplift(decision: Decision, spec: DetectorSpec, bench: _Bench) -> dict[str, float]:
+    """How much more of the concept answers show under each instruction; one that the plan fixes is taken as it is."""
+    told = decision.candidates or tuple(text.format(decision.name.partition(":")[0]) for text in INSTRUCTIONS)
+    if len(told) == 1:
+        return {told[0]: float("nan")}
+    from tiltscope.lm import Sampling, generate
+
+    rng = np.random.default_rng(bench.ground.seed)
+    some = [bench.rows[i] for i in sorted(rng.permutation(len(bench.rows))[:_N_PROMPTS].tolist())]
+    sampling = Sampling(_N_ANSWERS, bench.ground.seed, max_new_tokens=_NEW_TOKENS)
+    scores = {}
+    for instruction in ("", *told):
+        prompts = [with_instruction(row.prompt, instruction) if instruction else row.prompt for row in some]
+        answers = generate(bench.policy, prompts, sampling)
+        scores[instruction] = _expressed(spec, prompts, answers, decision, bench)
+    spread = float(np.concatenate(list(scores.values())).std()) or 1.0
+    return {text: float(scores[text].mean() - scores[""].mean()) / spread for text in told}
+
+
+def _expressed(
+    spec: DetectorSpec,
+    prompts: Sequence[Sequence[Turn]],
+    answers: Sequence[Sequence[str]],
+    decision: Decision,
+    bench: _Bench,
+) -> np.ndarray:
+    """Score sampled answers: by rule or pattern as texts, else through the scope's latents."""
+    texts = [answer for some in answers for answer in some]
+    namesake = _namesake(decision, bench.ground)
+    if spec.kind in ("rule", "regex", "callable") or namesake:
+        by_text = spec if spec.kind in ("rule", "regex", "callable") else DetectorSpec("rule", str(namesake))
+        return np.asarray(text_scores(by_text, texts, where=decision.place))
+    if not spec.latents:
+        raise UsageError(
+            "instructions can only be compared by a rule, a pattern or latents",
+            where=decision.place,
+            found=spec.shown,
+            hint="fix one `instruction:` in the plan",
+        )
+    talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
+    sae = bench.sae()
+    shares = []
+    for held in _vectors(bench, spec, talks):
+        codes = sae.encode_array(held.vectors)
+        shares.append(float((codes[:, list(spec.latents)] > 0).sum()) / max(len(held.vectors), 1))
+    return np.array(shares)
+
+
+def save_measured(folder: Path, measured: Sequence[Measured], made_from: Mapping[str, str]) -> None:
+    """Write scores.json: quality and uplift per decision, and the inputs it was made from."""
+    body = [
+        {
+            "decision": one.decision.name,
+            "line": one.decision.line,
+            "method": one.decision.method,
+            "quality": None if one.quality is None else one.quality.said,
+            "instruction": one.scored.instruction,
+            "uplift": {text: None if np.isnan(value) else round(value, 4) for text, value in one.uplift.items()},
+        }
+        for one in measured
+    ]
+    write_json(folder / "scores" / "scores.json", {"decisions": body, "inputs": dict(made_from)})

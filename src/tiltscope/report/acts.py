@@ -1,0 +1,119 @@
+"""Measuring, preparing and training, told on a terminal of 80 columns.
+
+In:  the products of those verbs as plain objects.
+Out: text; whatever comes from data is made visible first.
+Refuses: to leave out a number that a decision rests on; long lists are cut with their count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiltscope.report.text import fit, number, one_line, percent, signed, wrapped
+
+__all__ = ["render_measured", "render_prepared", "render_run"]
+
+Row = Mapping[str, Any]
+
+_WIDTH = 80
+_BARS = 8
+_EXAMPLES = 10
+
+
+def _indented(text: str, by: int = 2) -> list[str]:
+    return [" " * by + line for line in wrapped(text, _WIDTH - by)]
+
+
+def render_measured(decisions: Sequence[Row]) -> str:
+    """Return one paragraph per decision: its detector's quality and the instructions that were tried."""
+    if not decisions:
+        return "No decision changes training: nothing to measure. Mark findings suppress or amplify in plan.yaml."
+    lines: list[str] = []
+    for one in decisions:
+        lines += [one_line(f"{one['decision']} ({one['method']})", limit=_WIDTH)]
+        lines += _indented(f"detector: {one['quality']}")
+        if one["instruction"]:
+            lines += _indented(f"instruction: {one_line(str(one['instruction']), limit=200)}")
+        for text, value in one["uplift"].items():
+            known = value is not None and value == value
+            lines += _indented(f"uplift {signed(value)} sd: {one_line(text, limit=120)}" if known else "", 4)
+    return "\n".join(line for line in lines if line.strip())
+
+
+def render_prepared(product: Row) -> str:
+    """Return what each decision changes, how decisions meet, and what the recipe says."""
+    lines = [
+        f"{number(product['n_trained'])} of {number(product['n_pairs'])} pairs are trained on ({product['objective']})."
+    ]
+    for change in product["decisions"]:
+        lines += ["", *_change(change)]
+    for one in product["overlaps"]:
+        if one["n_pairs"]:
+            correlation = "" if one["correlation"] is None else f", offsets correlate {signed(one['correlation'])}"
+            lines += [
+                "",
+                *wrapped(f"{one['first']} and {one['second']} both touch {one['n_pairs']} pairs{correlation}.", _WIDTH),
+            ]
+    for one in product["conflicts"]:
+        lines += ["", *wrapped(f"CONFLICT: {one['first']} and {one['second']}: {one['reason']}.", _WIDTH)]
+    undecided = [line for line in product["log"] if line.endswith("left to plain training")]
+    if undecided:
+        lines += ["", f"{len(undecided)} findings are undecided and left to plain training."]
+    return "\n".join(lines)
+
+
+def _change(change: Row) -> list[str]:
+    lines = wrapped(one_line(f"{change['name']}: {change['action']} by {change['method'].replace('_', ' ')}"), _WIDTH)
+    lines += _indented(f"detector: {change['quality'] or 'not measured'}")
+    lines += _indented(f"{number(change['n_touched'])} of {number(change['n_inside'])} pairs train differently")
+    counts = [("dropped", "left out"), ("down_weighted", "down-weighted"), ("flipped", "turned round")]
+    told = [f"{number(len(change[key]))} {word}" for key, word in counts if change[key]]
+    lines += _indented(", ".join(told)) if told else []
+    if change["n_chars_masked"]:
+        lines += _indented(
+            f"{number(change['n_chars_masked'])} characters in {number(change['n_answers_masked'])} answers get no loss"
+        )
+        for one in change["examples"][:_EXAMPLES]:
+            shown = f"{one['before']}⟦{one['marked']}⟧{one['after']}"
+            lines += ["    " + one_line(shown, limit=_WIDTH - 4)]
+    if change["offsets_nats"]:
+        lines += ["  offsets in nats (above 0: the pair says less)", *_histogram(change["offsets_nats"])]
+    if change["weights"]:
+        lines += ["  weights", *_histogram(change["weights"])]
+    for text in (*change["instructions"], *change["vectors"]):
+        lines += _indented(one_line(str(text), limit=200))
+    return lines
+
+
+def _histogram(histogram: Row) -> list[str]:
+    """At most eight bars: neighbouring bins are joined."""
+    edges, counts = list(histogram["edges"]), list(histogram["counts"])
+    step = -(-len(counts) // _BARS)
+    joined = [
+        (edges[at], edges[min(at + step, len(counts))], sum(counts[at : at + step]))
+        for at in range(0, len(counts), step)
+    ]
+    most = max((count for _, _, count in joined), default=1) or 1
+    return [
+        f"    {fit(f'{low:+.2f} … {high:+.2f}', 18)} {'█' * round(36 * count / most):<36} {number(count)}"
+        for low, high, count in joined
+    ]
+
+
+def render_run(run: Row) -> str:
+    """Return what was trained and whether the model moved."""
+    moved, losses = run["moved"], run["losses"]
+    lines = [f"{run['folder']}: {number(run['n_rows'])} rows, {number(run['n_steps'])} steps ({run['objective']})"]
+    if losses:
+        lines += [f"loss {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last"]
+    for reason, count in run["dropped"].items():
+        lines += wrapped(f"{number(count)} pairs were not trained on: {reason}", _WIDTH)
+    if run["n_cut_tokens"]:
+        lines += wrapped(f"{number(run['n_cut_tokens'])} answer tokens lay beyond max_length", _WIDTH)
+    if moved["accuracy"] is not None:
+        margin = f"margin {signed(moved['margin_nats'])} nats (SE {moved['margin_se_nats']:.2f})"
+        kl = moved["kl_nats_per_token"]
+        told = "" if kl is None else f", KL {kl:.4f} nats per token"
+        lines += wrapped(f"held out: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
+    return "\n".join([*lines, *wrapped(moved["note"], _WIDTH)])
