@@ -1,0 +1,48 @@
+"""What a model does, and what training changed.
+
+In:  a function from prompts to answers, behaviours, prompts.
+Out: `Evaluation` per model, `Comparison` of arms, tables, examples side by side, a one-page report for buyers.
+Refuses: to know what a model is: whoever answers is a function. Errors and abstentions are never answers.
+"""
+
+from __future__ import annotations
+
+from tiltscope.evaluation.answers import Answer, AnswerFunction, EvaluationSettings
+from tiltscope.evaluation.compare import Arm, Change, Comparison, compare, read_comparison, write_comparison
+from tiltscope.evaluation.crossed import Estimate, crossed_mean
+from tiltscope.evaluation.evaluate import (
+    Evaluation,
+    Rate,
+    Scores,
+    evaluate,
+    read_evaluation,
+    with_values,
+    write_evaluation,
+)
+from tiltscope.evaluation.examples import Example, blinded
+from tiltscope.evaluation.judge import Judge, JudgeCounts
+
+__all__ = [
+    "Answer",
+    "AnswerFunction",
+    "Arm",
+    "Change",
+    "Comparison",
+    "Estimate",
+    "Evaluation",
+    "EvaluationSettings",
+    "Example",
+    "Judge",
+    "JudgeCounts",
+    "Rate",
+    "Scores",
+    "blinded",
+    "compare",
+    "crossed_mean",
+    "evaluate",
+    "read_comparison",
+    "read_evaluation",
+    "with_values",
+    "write_comparison",
+    "write_evaluation",
+]

@@ -1,0 +1,280 @@
+"""Answers, rates, comparisons: planted rates are found, nulls stay quiet, and what is torn or missing is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_model import PLAIN, MadeModel, bold_only, made_evaluation, made_prompts
+from tiltscope.errors import InconclusiveError, ModelError, ProductError, UsageError
+from tiltscope.evaluation import (
+    Evaluation,
+    EvaluationSettings,
+    blinded,
+    compare,
+    crossed_mean,
+    evaluate,
+    read_comparison,
+    read_evaluation,
+    with_values,
+    write_comparison,
+    write_evaluation,
+)
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_answers_on_disk_are_not_asked_for_again(tmp_path: Path) -> None:
+    settings = EvaluationSettings("made", n_answers=2, seeds=(0, 1), batch_size=4)
+    first, again = MadeModel(0.5), MadeModel(0.5)
+    one = evaluate(first, bold_only(), made_prompts(10), settings, folder=tmp_path)
+    other = evaluate(again, bold_only(), made_prompts(10), settings, folder=tmp_path)
+    assert (first.calls, again.calls) == ([4, 4, 2] * 2, [])
+    assert one.fingerprint == other.fingerprint
+
+
+def test_a_killed_run_loses_at_most_one_batch_and_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    settings = EvaluationSettings("made", n_answers=2, batch_size=4)
+
+    class Dying(MadeModel):
+        def __call__(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(*args, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Dying(0.5), bold_only(), made_prompts(12), settings, folder=tmp_path / "killed")
+    path = tmp_path / "killed" / "answers.jsonl"
+    assert len(path.read_text().splitlines()) == 16
+    path.write_bytes(path.read_bytes()[:-25])  # the kill came while the last line was written
+    model = MadeModel(0.5)
+    resumed = evaluate(model, bold_only(), made_prompts(12), settings, folder=tmp_path / "killed")
+    unbroken = evaluate(MadeModel(0.5), bold_only(), made_prompts(12), settings, folder=tmp_path / "whole")
+    assert model.calls == [4, 4]
+    assert resumed.fingerprint == unbroken.fingerprint
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {"key", "prompt_id", "seed", "index", "text"} == set(rows[0])
+
+
+def test_another_model_or_temperature_shares_no_answers(tmp_path: Path) -> None:
+    model = MadeModel(0.5)
+    for settings in (EvaluationSettings("a"), EvaluationSettings("b"), EvaluationSettings("a", temperature=0.2)):
+        evaluate(model, bold_only(), made_prompts(3), settings, folder=tmp_path)
+    assert model.calls == [3, 3, 3]
+
+
+def test_more_answers_are_added_to_those_there(tmp_path: Path) -> None:
+    evaluate(MadeModel(0.5), bold_only(), made_prompts(3), EvaluationSettings("a"), folder=tmp_path)
+    more = evaluate(MadeModel(0.5), bold_only(), made_prompts(3), EvaluationSettings("a", n_answers=3), folder=tmp_path)
+    assert len(more.answers) == 9
+    assert more.n_missing == 0
+
+
+def test_a_missing_answer_is_counted_and_asked_for_again(tmp_path: Path) -> None:
+    def shy(prompts, *, n, seed, temperature, max_new_tokens):  # type: ignore[no-untyped-def]
+        return [[None if i == 0 else PLAIN] for i in range(len(prompts))]
+
+    settings = EvaluationSettings("shy", batch_size=5)
+    found = evaluate(shy, bold_only(), made_prompts(10), settings, folder=tmp_path)
+    assert found.n_missing == 2
+    assert found.scores[0].rate.n_answers == 8
+    full = evaluate(MadeModel(0.0), bold_only(), made_prompts(10), settings, folder=tmp_path)
+    assert full.n_missing == 0
+
+
+def test_a_model_that_never_answers_is_inconclusive_not_free_of_bold(tmp_path: Path) -> None:
+    def mute(prompts, *, n, seed, temperature, max_new_tokens):  # type: ignore[no-untyped-def]
+        return [[None] * n for _ in prompts]
+
+    with pytest.raises(InconclusiveError):
+        evaluate(mute, bold_only(), made_prompts(3), EvaluationSettings("mute"), folder=tmp_path)
+
+
+@pytest.mark.parametrize("given", [[["a"]], [["a", "b"]] * 3, [["a"], ["b"], [3]], ["abc"] * 3])
+def test_an_answer_function_that_gives_something_else_is_refused(tmp_path: Path, given: list[object]) -> None:
+    with pytest.raises(ModelError):
+        evaluate(lambda *a, **k: given, bold_only(), made_prompts(3), EvaluationSettings("odd"), folder=tmp_path)  # type: ignore[arg-type,return-value]
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"key": 3}\n')
+    with pytest.raises(UsageError, match=r"answers\.jsonl:1"):
+        evaluate(MadeModel(), bold_only(), made_prompts(3), EvaluationSettings("x"), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_answers": 0}, {"seeds": ()}, {"seeds": (1, 1)}, {"temperature": -1}, {"temperature": 0, "n_answers": 2}],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        EvaluationSettings("x", **wrong)  # type: ignore[arg-type]
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_rate_lies_in_its_interval(tmp_path: Path) -> None:
+    rate = made_evaluation(tmp_path, "planted", 0.3, n_prompts=200).scores[0].rate
+    assert rate.low < 0.3 < rate.high
+    assert rate.high - rate.low < 0.15
+    assert (rate.n_answers, rate.n_prompts) == (400, 200)
+
+
+def test_an_evaluation_comes_back_as_it_was(tmp_path: Path) -> None:
+    made = with_values(
+        made_evaluation(tmp_path, "m", 0.4, n_prompts=8),
+        "nll",
+        {"a": 1.5, "b": 2.5},
+        name="NLL",
+        unit_name="nats",
+        wanted="less",
+    )
+    write_evaluation(made, tmp_path / "m")
+    back = read_evaluation(tmp_path / "m")
+    assert back.fingerprint == made.fingerprint
+    assert [one.id for one in back.scores] == [one.id for one in made.scores]
+    assert back.answers == made.answers
+
+
+def test_an_evaluation_whose_answers_were_changed_is_refused(tmp_path: Path) -> None:
+    write_evaluation(made_evaluation(tmp_path, "m", 0.4, n_prompts=8), tmp_path / "m")
+    path = tmp_path / "m" / "answers.jsonl"
+    path.write_text(path.read_text().replace("morning", "evening"))
+    with pytest.raises(ProductError, match="cannot be read"):
+        read_evaluation(tmp_path / "m")
+
+
+# --- intervals over prompts and seeds ---------------------------------------------------------------------------------
+
+
+def test_with_one_seed_the_interval_is_the_t_interval_over_prompts() -> None:
+    from scipy import stats as scipy_stats
+
+    d = np.random.default_rng(1).normal(0.3, 1, (1, 40))
+    found = crossed_mean(d, witness=0)
+    oracle = scipy_stats.ttest_1samp(d[0], 0)
+    bounds = oracle.confidence_interval()
+    assert [found.low, found.high, found.p] == pytest.approx([bounds.low, bounds.high, oracle.pvalue])
+
+
+def test_variance_parts_are_those_of_a_two_way_analysis_of_variance() -> None:
+    import pandas as pd
+    import statsmodels.formula.api as smf
+    from statsmodels.stats.anova import anova_lm
+
+    draw = np.random.default_rng(2)
+    d = draw.normal(0, 1, (4, 30)) + draw.normal(0, 1, (4, 1)) + draw.normal(0, 1, (1, 30))
+    frame = pd.DataFrame([{"y": d[s, p], "s": s, "p": p} for s in range(4) for p in range(30)])
+    table = anova_lm(smf.ols("y ~ C(s) + C(p)", frame).fit())
+    squares = table["mean_sq"]
+    wanted = (squares["C(s)"] + squares["C(p)"] - squares["Residual"]) / d.size
+    assert crossed_mean(d, witness=0).se ** 2 == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("sd_seed", "sd_prompt"), [(0.0, 1.0), (0.5, 0.5), (0.5, 0.0)])
+def test_the_interval_covers_new_prompts_and_new_seeds(sd_seed: float, sd_prompt: float) -> None:
+    draw = np.random.default_rng(3)
+    n, covered = 600, 0
+    for _ in range(n):
+        d = draw.normal(0, sd_seed, (3, 1)) + draw.normal(0, sd_prompt, (1, 40)) + draw.normal(0, 1, (3, 40))
+        found = crossed_mean(d, witness=0)
+        covered += found.low <= 0 <= found.high
+    assert covered / n >= 0.91
+
+
+def test_prompts_that_show_no_change_are_no_proof() -> None:
+    few, many = crossed_mean(np.zeros((3, 20)), witness=1), crossed_mean(np.zeros((3, 400)), witness=1)
+    assert few.high > 0.1
+    assert many.high < 0.01
+    assert math.isnan(crossed_mean(np.zeros((3, 20)), witness=0).low)
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three_arms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Evaluation]]:
+    folder = tmp_path_factory.mktemp("arms")
+    arms = {"base": [made_evaluation(folder, "base", 0.3)]}
+    arms["plain"] = [made_evaluation(folder, f"plain-{seed}", 0.7) for seed in range(3)]
+    arms["planned"] = [made_evaluation(folder, f"planned-{seed}", 0.3) for seed in range(3)]
+    return arms
+
+
+def test_a_planted_change_is_found_and_an_absent_one_is_not(three_arms: dict[str, list[Evaluation]]) -> None:
+    found = compare(three_arms, targets=["bold"])
+    by_arms = {(one.arm, one.versus): one for one in found.changes}
+    assert set(by_arms) == {("plain", "base"), ("planned", "base"), ("planned", "plain")}
+    up, same, down = (by_arms[key] for key in (("plain", "base"), ("planned", "base"), ("planned", "plain")))
+    assert up.difference.low < 0.4 < up.difference.high
+    assert same.difference.low < 0 < same.difference.high
+    assert down.difference.high < 0
+    assert up.q < 0.001 < 0.05 < same.q
+    assert up.is_target
+    assert len(up.seed_differences) == 3
+    assert up.before.n_seeds == 1
+    assert up.after.n_seeds == 3
+    assert "a single model" in up.notes[0]
+
+
+def test_a_comparison_comes_back_as_it_was(three_arms: dict[str, list[Evaluation]], tmp_path: Path) -> None:
+    made = compare(three_arms)
+    write_comparison(made, tmp_path / "comparison.json")
+    assert read_comparison(tmp_path / "comparison.json").fingerprint == made.fingerprint
+    body = json.loads((tmp_path / "comparison.json").read_text())
+    body["changes"][0]["difference"]["effect"] = -1.0
+    (tmp_path / "comparison.json").write_text(json.dumps(body))
+    with pytest.raises(ProductError):
+        read_comparison(tmp_path / "comparison.json")
+
+
+def test_two_seeds_against_three_are_refused(three_arms: dict[str, list[Evaluation]]) -> None:
+    with pytest.raises(UsageError, match="different numbers of seeds"):
+        compare({"plain": three_arms["plain"][:2], "planned": three_arms["planned"]})
+
+
+def test_arms_that_were_asked_otherwise_are_refused(three_arms: dict[str, list[Evaluation]], tmp_path: Path) -> None:
+    other = made_evaluation(tmp_path, "other", 0.3, n_prompts=59)
+    with pytest.raises(UsageError, match="different prompts"):
+        compare({"base": three_arms["base"], "other": [other]})
+
+
+def test_the_same_evaluation_on_both_sides_is_refused(three_arms: dict[str, list[Evaluation]]) -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        compare({"base": three_arms["base"], "planned": three_arms["base"]})
+
+
+def test_an_unknown_target_is_refused(three_arms: dict[str, list[Evaluation]]) -> None:
+    with pytest.raises(UsageError, match="was not measured"):
+        compare(three_arms, targets=["blod"])
+
+
+def test_relative_change_of_values_is_the_ratio(three_arms: dict[str, list[Evaluation]]) -> None:
+    draw = np.random.default_rng(5)
+    base = {f"t{i}": float(v) for i, v in enumerate(draw.normal(2.0, 0.3, 80))}
+    worse = {id: value * 1.02 + float(draw.normal(0, 0.01)) for id, value in base.items()}
+    arms = {
+        "base": [with_values(three_arms["base"][0], "nll", base, name="NLL", unit_name="nats", wanted="less")],
+        "planned": [with_values(three_arms["planned"][0], "nll", worse, name="NLL", unit_name="nats", wanted="less")],
+    }
+    change = next(one for one in compare(arms).changes if one.id == "nll")
+    ratio = sum(worse.values()) / sum(base.values()) - 1
+    assert change.relative.effect == pytest.approx(ratio)
+    assert change.relative.low < 0.02 < change.relative.high
+    assert change.relative.high - change.relative.low < 0.005
+
+
+def test_examples_can_be_blinded_and_the_key_opens_them(three_arms: dict[str, list[Evaluation]]) -> None:
+    examples = compare(three_arms, n_examples=6).examples
+    shown, key = blinded(examples, seed=1)
+    assert len(shown) == 6
+    assert set(key.values()) == {"base", "planned"}
+    for number, (one, plain) in enumerate(zip(shown, examples, strict=True), start=1):
+        assert "base" not in (one.left, one.right)
+        assert one.left_score is None
+        assert (one.left_text if key[str(number)] == "base" else one.right_text) == plain.left_text
