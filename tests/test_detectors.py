@@ -24,6 +24,7 @@ from tiltscope.detectors import (
     merge_spans,
     require_quality,
     standardise,
+    text_marks,
     text_scores,
     whole_direction,
     whole_words,
@@ -125,6 +126,10 @@ def test_a_pattern_marks_its_matches_and_may_be_checked_against_a_rule(pairs: Pa
     assert null is not None
     assert null.f1 is not None
     assert null.f1 < 0.8
+
+
+def test_a_pattern_sees_every_line() -> None:
+    assert text_marks(DetectorSpec("regex", "^- "), "- one\n- two") == ((0, 2), (6, 8))
 
 
 def test_a_function_of_the_users_is_imported_and_scores(

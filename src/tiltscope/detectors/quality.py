@@ -79,7 +79,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     value = 2 * right[last] / (last + 1 + labels.sum())
     cut = int(last[np.argmax(value)])
     if cut + 1 == len(ranked):
-        return float(np.nextafter(ranked[cut], -np.inf))
+        return float(ranked[cut]) - 1.0  # everything is a yes
     return float(ranked[cut + 1] + (ranked[cut] - ranked[cut + 1]) / 2)
 
 

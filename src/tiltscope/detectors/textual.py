@@ -29,12 +29,15 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError
 
 
 def text_marks(spec: DetectorSpec, text: str) -> Spans:
-    """Return the spans of a text that a rule or a regular expression matches (empty matches are left out)."""
+    """Return the spans of a text that a rule or a regular expression matches (empty matches are left out).
+
+    In a regular expression ^ and $ match at every line, as in the library's rules.
+    """
     found: Sequence[tuple[int, int]]
     if spec.kind == "rule":
         found = rule(spec.source).marks(text)
     else:
-        found = [match.span() for match in re.finditer(spec.source, text)]
+        found = [match.span() for match in re.finditer(spec.source, text, re.MULTILINE)]
     spans = merge_spans(found)
     return whole_words(text, spans) if spec.words else spans
 

@@ -154,7 +154,7 @@ def _rule(held: Written) -> str:
 def _pattern(held: Written) -> str:
     text = held.string("pattern")
     try:
-        compiled = re.compile(text)
+        compiled = re.compile(text, re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
         raise held.refused("this regular expression does not compile", found=f"{text!r}: {error}"[:300]) from None
     if not compiled.pattern:
