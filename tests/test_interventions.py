@@ -10,6 +10,7 @@ import pytest
 
 from tiltscope.errors import UsageError
 from tiltscope.interventions import METHODS, SIDE_OF, Scored, Wish, apply, context_sign, prepare
+from tiltscope.interventions.filtering import flip
 from tiltscope.recipe import Recipe, Spans, empty_recipe
 
 # --- the exact model --------------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def keeps(recipe: Recipe, side: str) -> np.ndarray:
 
 
 def shift(recipe: Recipe, side: str) -> np.ndarray:
-    """(n, 4) what instructions and vectors add to the policy's logits on one side of the dataset."""
+    """(n, 4) what instructions and vectors add to the policy's logits on one side of the rows as they are trained."""
     told = getattr(recipe, f"{side}_instruction")
     added = np.array([[SWAY] if one in told else [0.0] for one in recipe.pair_ids]) * TRAIT
     for one in recipe.steering:
@@ -122,17 +123,21 @@ class Loss:
 
 
 def loss(recipe: Recipe, data: Data, logits: np.ndarray) -> Loss:
-    """The loss of docs/interventions.md on the exact model, read from nothing but the recipe."""
+    """The loss of docs/interventions.md on the exact model, read from nothing but the recipe.
+
+    Masks belong to their text; offsets, instructions and vectors to the row as it is trained, as in the trainer.
+    """
     n, w, margin, slope = len(recipe.pair_ids), recipe.weights, 0.0, np.zeros((1, 4))
     for side, way in (("chosen", 1.0), ("rejected", -1.0)):
-        answers, keep = getattr(data, side), keeps(recipe, side)
+        other = "rejected" if side == "chosen" else "chosen"
+        answers = np.where(recipe.flipped, getattr(data, other), getattr(data, side))
+        keep = np.where(recipe.flipped[:, None], keeps(recipe, other), keeps(recipe, side))
         policy = log_probs(logits + shift(recipe, side), answers, keep)
         if recipe.objective == "sft":
             return Loss(float(-(w * policy.values).mean()), -(w[:, None] * policy.slopes).mean(axis=0))
         reference = log_probs(np.tile(START, (n, 1)), answers, keep)
-        way = way * np.where(recipe.flipped, -1.0, 1.0)
         margin = margin + way * (policy.values - reference.values)
-        slope = slope + np.reshape(way, (-1, 1)) * policy.slopes
+        slope = slope + way * policy.slopes
     inner = BETA * margin + recipe.offsets_nats
     pull = w * BETA / (1 + np.exp(inner))
     return Loss(float((w * np.logaddexp(0, -inner)).mean()), -(pull[:, None] * slope).mean(axis=0))
@@ -210,6 +215,16 @@ def test_masking_what_shows_the_trait_leaves_what_its_absence_teaches() -> None:
     # docs/interventions.md, "what this cannot do": what stands in that place in the rejected answer still loses
     assert after("dpo", wish("token_filtering", "suppress"))["trait"] > softmax(START) @ TRAIT + 0.02
     assert after("sft", wish("token_filtering", "suppress"))["trait"] < PLAIN["sft"]["trait"] - 0.02
+
+
+def test_an_offset_never_reverses_a_pair() -> None:
+    # docs/interventions.md, "what this cannot do": where no rejected answer has the trait, the start is the floor
+    rows = (TRAIT[DATA.chosen] == 1) & (TRAIT[DATA.rejected] == 0)
+    data = Data(DATA.chosen[rows], DATA.rejected[rows], tuple(np.array(DATA.ids)[rows].tolist()))
+    start = empty_recipe(data.ids, "dpo")
+    for strength in (1.0, 5.0, 50.0):
+        recipe = apply(start, wish("reward_shaping", "suppress", strength=strength), data.scored())
+        assert trained(recipe, data)["trait"] >= softmax(START) @ TRAIT - 1e-9
 
 
 def test_an_instruction_in_the_training_prompt_only_takes_the_trait_out_of_sft() -> None:
@@ -391,7 +406,7 @@ def whole(**fields: object) -> Scored:
 @pytest.mark.parametrize("objective", ["dpo", "sft"])
 @pytest.mark.parametrize("method", METHODS)
 def test_outside_its_region_a_decision_changes_nothing(method: str, objective: str) -> None:
-    inside = np.array([True, False, True, False])
+    inside = np.array([False, True, False, True])  # the pair that leans most is outside
     start = empty_recipe(IDS, objective)  # type: ignore[arg-type]
     recipe = apply(start, wish(method, "suppress"), whole(inside=inside))
     assert recipe.fingerprint != start.fingerprint
@@ -399,8 +414,10 @@ def test_outside_its_region_a_decision_changes_nothing(method: str, objective: s
     assert recipe.offsets_nats[~inside].tolist() == [0, 0]
     assert not recipe.flipped[~inside].any()
     touched = {*recipe.chosen_masked, *recipe.rejected_masked, *recipe.chosen_instruction, *recipe.rejected_instruction}
-    assert touched <= {"a", "c"}
-    assert all(one.pair_ids == frozenset("ac") for one in recipe.steering)
+    assert touched <= {"b", "d"}
+    assert all(one.pair_ids == frozenset("bd") for one in recipe.steering)
+    if method in ("reward_shaping", "steering_ratio", "inoculation_ratio"):
+        assert recipe.weights[inside].mean() == pytest.approx(1)
     nowhere = apply(start, wish(method, "suppress"), whole(inside=np.zeros(4, bool)))
     assert nowhere.fingerprint == start.fingerprint
 
@@ -491,43 +508,40 @@ def test_offsets_add_weights_multiply_and_a_dropped_row_stays_dropped() -> None:
     np.testing.assert_allclose(recipe.offsets_nats, (CHOSEN - REJECTED) * (1 / S_SD + 2))
     assert recipe.weights.tolist() == [0, 1, 1, 0.5]
     assert len(recipe.log) == 4
+    one, two = (apply(sft(), row[0], row[1]).weights for row in (shape, ratio))
+    np.testing.assert_allclose(prepare(sft(), [shape, ratio, drop]).recipe.weights, one * two * [0, 1, 1, 1])
 
 
-@pytest.mark.parametrize("method", ["reward_shaping", "steering_ratio", "activation_steering", "inoculation_prompting"])
-def test_a_flip_means_the_same_before_and_after_another_decision(method: str) -> None:
-    flips = (named("flips", "example_filtering", "suppress", strength=0.5, effect="flip"), whole())
-    other = (named("other", method, "suppress"), whole())
-    early, late = prepare(dpo(), [flips, other]).recipe, prepare(dpo(), [other, flips]).recipe
-    np.testing.assert_allclose(early.offsets_nats, late.offsets_nats)
-    assert (early.chosen_instruction, early.rejected_instruction) == (
-        late.chosen_instruction,
-        late.rejected_instruction,
-    )
-    assert {(one.side, one.pair_ids) for one in early.steering} == {(one.side, one.pair_ids) for one in late.steering}
-    data = Data(np.array([3, 2, 1, 2]), np.array([0, 3, 2, 1]), IDS)
-    at = START + np.array([0.3, -0.1, 0.2, 0.0])
-    if method != "activation_steering":  # its vector here has the width of another model
-        assert loss(early, data, at).value == pytest.approx(loss(late, data, at).value)
+FEW = Data(np.array([3, 2, 1, 2]), np.array([0, 3, 2, 1]), IDS)
+FEW_EXCHANGED = Data(np.array([0, 2, 1, 2]), np.array([3, 3, 2, 1]), IDS)  # the first pair the other way round
+FIRST = np.array([True, False, False, False])
+AT = START + np.array([0.3, -0.1, 0.2, 0.0])
 
 
-def test_a_flipped_row_is_as_the_same_row_with_its_answers_exchanged() -> None:
-    flipped = replace(dpo(), flipped=np.array([True, False, False, False]))
-    row = np.array([True, False, False, False])
-    exchanged = whole(
-        chosen=np.where(row, REJECTED, CHOSEN),
-        rejected=np.where(row, CHOSEN, REJECTED),
-        ratio_chosen=np.where(row, REJECTED, CHOSEN),
-        ratio_rejected=np.where(row, CHOSEN, REJECTED),
-    )
-    for method in ("reward_shaping", "steering_ratio", "example_filtering"):
-        a, b = apply(flipped, wish(method, "suppress"), whole()), apply(dpo(), wish(method, "suppress"), exchanged)
-        np.testing.assert_allclose(a.offsets_nats, b.offsets_nats)
-        assert a.weights.tolist() == b.weights.tolist()
-    steered = apply(flipped, wish("activation_steering", "suppress"), whole()).steering
-    assert {(one.side, one.pair_ids) for one in steered} == {
-        ("chosen", frozenset("bcd")),
-        ("rejected", frozenset("a")),
-    }
+# Which rows are filtered depends on how they are trained at that time, so a flip after filtering is another plan.
+FLIPS = [(one, True) for one in METHODS] + [(one, False) for one in METHODS if one != "example_filtering"]
+
+
+def test_flipping_twice_is_as_never() -> None:
+    flips = named("flips", "example_filtering", "suppress", strength=0.25, effect="flip")
+    back = named("back", "example_filtering", "amplify", strength=0.25, effect="flip")
+    assert prepare(dpo(), [(flips, whole())]).recipe.flipped.tolist() == FIRST.tolist()
+    recipe = prepare(dpo(), [(flips, whole()), (back, whole(inside=FIRST))]).recipe
+    assert not recipe.flipped.any()
+
+
+@pytest.mark.parametrize(("method", "is_early"), FLIPS)
+def test_a_flipped_row_trains_as_the_row_with_its_answers_exchanged(method: str, is_early: bool) -> None:
+    """Also where the flip comes after the other decision. Unlike scores, so that no half of the rows cancels."""
+    values = np.array([0.0, 0.5, 1.0, 2.0])
+    score, exchanged = FEW.scored(values), FEW_EXCHANGED.scored(values)
+    lengths = {"chosen_chars": np.full(4, 2), "rejected_chars": np.full(4, 2)}
+    other = wish(method, "suppress") if method != "example_filtering" else wish(method, "suppress", effect="down")
+    scored = replace(score, **lengths)  # type: ignore[arg-type]
+    recipe = apply(flip(dpo(), FIRST), other, scored) if is_early else flip(apply(dpo(), other, scored), FIRST)
+    straight = apply(dpo(), other, replace(exchanged, **lengths))  # type: ignore[arg-type]
+    assert loss(recipe, FEW, AT).value == pytest.approx(loss(straight, FEW_EXCHANGED, AT).value)
+    assert loss(recipe, FEW, AT).value != pytest.approx(loss(dpo(), FEW_EXCHANGED, AT).value)
 
 
 def test_the_input_is_never_changed() -> None:
@@ -624,6 +638,14 @@ def test_opposite_wishes_on_like_scores_are_a_conflict() -> None:
     mirrored = whole(chosen=-CHOSEN, rejected=-REJECTED)
     assert prepare(dpo(), [(down, whole()), (up, mirrored)]).conflicts == ()
     assert len(prepare(dpo(), [(down, whole()), (replace(down, name="prose"), mirrored)]).conflicts) == 1
+
+
+def test_opposite_wishes_on_scores_that_hardly_correlate_are_no_conflict() -> None:
+    down, up = named("bold", "reward_shaping", "suppress"), named("lists", "reward_shaping", "amplify")
+    other = whole(chosen=np.array([1.0, 2, 1, 0]), rejected=np.array([0.0, 1, 1, 1]))
+    scores = (np.concatenate([one.chosen, one.rejected]) for one in (whole(), other))
+    assert 0.1 < np.corrcoef(*scores)[0, 1] < 0.4
+    assert prepare(dpo(), [(down, whole()), (up, other)]).conflicts == ()
 
 
 def test_opposite_wishes_in_regions_that_do_not_meet_are_no_conflict() -> None:

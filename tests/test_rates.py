@@ -111,6 +111,14 @@ def test_a_concept_the_own_answers_hardly_show_is_outside_support() -> None:
     assert "(0,) outside support: missing in 2 of 800 own answers, fewer than 3" in reasons(tilt)
 
 
+def test_a_held_concept_that_is_never_shown_stands_in_nobodys_way() -> None:
+    phi = siblings(100, 8, seed=4)
+    phi[..., 1] = 0
+    tilt = minimum_kl_tilt(phi, RateWish({0: 0.4}, (1,)))
+    assert (tilt.unreachable, tilt.reached[1], tilt.theta[1]) == ((), 0, 0)
+    assert tilt.reached[0] == pytest.approx(0.4, abs=1e-3)
+
+
 def test_a_rate_beyond_what_any_weighting_of_the_answers_has_is_named() -> None:
     phi = siblings(100, 8, seed=4)
     phi[:50, :, 0] = 0  # half of the prompts never show it

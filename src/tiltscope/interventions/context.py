@@ -17,14 +17,12 @@ from tiltscope.recipe import Recipe, Side, Steering
 
 __all__ = ["activation_steering", "inoculation_prompting"]
 
-_OTHER: dict[Side, Side] = {"chosen": "rejected", "rejected": "chosen", "both": "both"}
-
 
 def activation_steering(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
     """Add sign alpha norm v to the policy's residual stream, on one side of the pairs inside, while training only.
 
-    alpha >= 0 in units of the mean residual norm at the layer. Side and sign: the table of `signs`. A flipped row is
-    steered on the answer that has that part as it is trained. Raises `UsageError`.
+    alpha >= 0 in units of the mean residual norm at the layer. Side and sign: the table of `signs`; the side is that of
+    the row as it is trained (flipped or not). Raises `UsageError`.
     """
     check(recipe, wish, scored)
     alpha = strength_of(wish)
@@ -36,26 +34,19 @@ def activation_steering(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
         raise refusal(wish, "the steering direction is not a unit vector with a residual norm", found=found)
     side = side_of(recipe, wish)
     amount = context_sign(wish.action, side) * alpha * scored.norm
-    places = [] if alpha == 0 else _places(recipe, scored.inside, side)
+    ids = _ids(recipe, scored.inside)
     title = f"{wish.name}: {wish.action} by activation steering"
-    if not places:
+    if alpha == 0 or not ids:
         return recipe.with_line(f"{title}: nothing changes ({'strength 0' if alpha == 0 else 'no pair is inside'})")
     vector = np.asarray(amount * scored.vector, np.float32)
-    added = tuple(Steering(scored.layer, vector, where, ids) for where, ids in places)
+    added = Steering(scored.layer, vector, side, None if len(ids) == len(recipe.pair_ids) else ids)
     line = f"{title}: {amount:+.3g} along the concept after layer {scored.layer}, on {_answers(side)} of "
-    line += f"{int(scored.inside.sum())} pairs"
-    return replace(recipe, steering=(*recipe.steering, *added)).with_line(line)
+    line += f"{len(ids)} pairs"
+    return replace(recipe, steering=(*recipe.steering, added)).with_line(line)
 
 
-def _places(recipe: Recipe, inside: np.ndarray, side: Side) -> list[tuple[Side, frozenset[str] | None]]:
-    """Return (side of the dataset, pair ids or None for all): flipped rows have their sides exchanged."""
-    rows = {side: inside} if side == "both" else {side: inside & ~recipe.flipped, _OTHER[side]: inside & recipe.flipped}
-    places: list[tuple[Side, frozenset[str] | None]] = []
-    for where, here in rows.items():
-        ids = frozenset(one for one, is_in in zip(recipe.pair_ids, here, strict=True) if is_in)
-        if ids:
-            places.append((where, None if here.all() else ids))
-    return places
+def _ids(recipe: Recipe, inside: np.ndarray) -> frozenset[str]:
+    return frozenset(one for one, is_in in zip(recipe.pair_ids, inside, strict=True) if is_in)
 
 
 def _answers(side: Side) -> str:
@@ -65,7 +56,7 @@ def _answers(side: Side) -> str:
 def inoculation_prompting(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
     """Show the policy, not the reference, an instruction that asks for the concept, on one side of the pairs inside.
 
-    Side: the table of `signs`. Instructions of several decisions stand below each other. Raises `UsageError`, also
+    Side: the table of `signs`. Several instructions stand below each other. Raises `UsageError`, also
     where the table asks for an instruction against the concept.
     """
     check(recipe, wish, scored)
@@ -77,11 +68,11 @@ def inoculation_prompting(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
     if scored.instruction is None or not scored.instruction.strip():
         raise refusal(wish, "no instruction was chosen for this concept", hint="rerun: tiltscope measure")
     told = {"chosen": dict(recipe.chosen_instruction), "rejected": dict(recipe.rejected_instruction)}
-    for where, ids in _places(recipe, scored.inside, side):
-        for here in told if where == "both" else [where]:
-            for one in recipe.pair_ids if ids is None else sorted(ids):
-                earlier = [told[here][one]] if one in told[here] else []
-                told[here][one] = "\n".join([*earlier, scored.instruction])
+    ids = _ids(recipe, scored.inside)
+    for where in told if side == "both" else (side,):
+        for one in sorted(ids):
+            earlier = [told[where][one]] if one in told[where] else []
+            told[where][one] = "\n".join([*earlier, scored.instruction])
     line = f"{wish.name}: {wish.action} by inoculation: {scored.instruction!r} before {_answers(side)} of "
-    line += f"{int(scored.inside.sum())} pairs"
+    line += f"{len(ids)} pairs"
     return replace(recipe, chosen_instruction=told["chosen"], rejected_instruction=told["rejected"]).with_line(line)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tiltscope.interventions.signs import standard_scores, turned
 from tiltscope.interventions.wishes import Scored, Wish, check, check_without_strength, refusal, strength_of
-from tiltscope.recipe import SIDES, Recipe, Spans, Steering, sign
+from tiltscope.recipe import SIDES, Recipe, Spans, sign
 
 __all__ = ["DOWN_WEIGHT", "example_filtering", "flip", "token_filtering", "unite"]
 
@@ -72,34 +72,13 @@ def _filter_line(wish: Wish, rows: np.ndarray, wanted: int, lean: np.ndarray) ->
 
 
 def flip(recipe: Recipe, rows: np.ndarray) -> Recipe:
-    """Train these rows (n,) bool the other way round; what earlier decisions put on them turns with them.
+    """Train these rows (n,) bool the other way round.
 
-    Offsets change sign, instructions and one-sided steering go to the answer that now has that part. Masks stay with
-    their text.
+    Offsets are differences of the row as it is trained, so they change sign. Instructions and vectors belong to the
+    chosen or rejected part of the row as it is trained, and masks to their text: they stay as they are.
     """
-    ids = frozenset(one for one, is_in in zip(recipe.pair_ids, rows, strict=True) if is_in)
-    chosen, rejected = recipe.chosen_instruction, recipe.rejected_instruction
-    return replace(
-        recipe,
-        flipped=recipe.flipped ^ rows,
-        offsets_nats=np.where(rows, -recipe.offsets_nats, recipe.offsets_nats),
-        chosen_instruction=_exchange(chosen, rejected, ids),
-        rejected_instruction=_exchange(rejected, chosen, ids),
-        steering=tuple(part for one in recipe.steering for part in _turn(one, recipe.pair_ids, ids)),
-    )
-
-
-def _exchange(here: Mapping[str, str], there: Mapping[str, str], ids: frozenset[str]) -> dict[str, str]:
-    stay = {one: text for one, text in here.items() if one not in ids}
-    return stay | {one: text for one, text in there.items() if one in ids}
-
-
-def _turn(one: Steering, pair_ids: tuple[str, ...], ids: frozenset[str]) -> list[Steering]:
-    held = frozenset(pair_ids) if one.pair_ids is None else one.pair_ids
-    if one.side == "both" or not held & ids:
-        return [one]
-    moved = replace(one, side="rejected" if one.side == "chosen" else "chosen", pair_ids=held & ids)
-    return [replace(one, pair_ids=held - ids), moved] if held - ids else [moved]
+    offsets = np.where(rows, -recipe.offsets_nats, recipe.offsets_nats)
+    return replace(recipe, flipped=recipe.flipped ^ rows, offsets_nats=offsets)
 
 
 def token_filtering(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:

@@ -155,7 +155,7 @@ def minimum_kl_tilt(phi: np.ndarray, wish: RateWish, *, data_tilt: np.ndarray | 
     involved = np.flatnonzero(np.isfinite(wanted))
     theta, gaps = _solve(phi, data, wanted, involved)
     n_eff = float((1 / (_weights(phi, data + theta) ** 2).sum(axis=1)).mean())
-    reasons = _outside(phi, wanted, involved)
+    reasons = _outside(phi, wanted, sorted(wish.targets))
     if not reasons and gaps.max(initial=0.0) > _TOLERANCE * 10:
         reasons = _contradictions(phi, data, wanted, involved)
     if n_eff < phi.shape[1] / 2:
@@ -228,11 +228,11 @@ def _dual(
     return value, gap, np.linalg.solve(shrunk, gap)
 
 
-def _outside(phi: np.ndarray, wanted: np.ndarray, involved: np.ndarray) -> list[Unreachable]:
-    """Return the concepts whose wish no weighting of the own answers can meet, each taken alone."""
+def _outside(phi: np.ndarray, wanted: np.ndarray, targets: Sequence[int]) -> list[Unreachable]:
+    """Return the targets that no weighting of the own answers can meet, each taken alone."""
     reasons = []
     n_all = phi.shape[0] * phi.shape[1]
-    for one in involved:
+    for one in targets:
         values = phi[:, :, one]
         n_shown, n_lacking = int((values > 0).sum()), int((values < values.max()).sum())
         low, high = _hull(values)
@@ -244,7 +244,7 @@ def _outside(phi: np.ndarray, wanted: np.ndarray, involved: np.ndarray) -> list[
             reason = f"outside support: own answers reach rates from {low:.3g} to {high:.3g}, not {wanted[one]:.3g}"
         else:
             continue
-        reasons.append(Unreachable((int(one),), reason))
+        reasons.append(Unreachable((one,), reason))
     return reasons
 
 
