@@ -605,6 +605,10 @@ def test_a_change_tells_offsets_weights_and_rows() -> None:
     assert shape.offsets_nats is not None
     assert (sum(shape.offsets_nats.counts), len(shape.offsets_nats.edges)) == (4, 21)
     assert shape.offsets_nats.edges[-1] == pytest.approx(3 / S_SD)
+    here = whole(inside=np.array([True, False, True, False]))
+    (gated,) = prepare(dpo(), [(decided[0][0], here)]).changes
+    assert gated.offsets_nats is not None
+    assert (sum(gated.offsets_nats.counts), gated.n_inside) == (2, 2)
     assert shape.n_touched == 3  # one pair has the same score on both sides
     assert (drop.dropped, halve.down_weighted, turn.flipped) == (("a",), ("a",), ("c",))
     assert drop.weights is not None
@@ -642,7 +646,7 @@ def test_opposite_wishes_on_like_scores_are_a_conflict() -> None:
 
 def test_opposite_wishes_on_scores_that_hardly_correlate_are_no_conflict() -> None:
     down, up = named("bold", "reward_shaping", "suppress"), named("lists", "reward_shaping", "amplify")
-    other = whole(chosen=np.array([1.0, 2, 1, 0]), rejected=np.array([0.0, 1, 1, 1]))
+    other = whole(chosen=np.array([2.0, 2, 1, 0]), rejected=np.array([0.0, 1, 1, 1]))
     scores = (np.concatenate([one.chosen, one.rejected]) for one in (whole(), other))
     assert 0.1 < np.corrcoef(*scores)[0, 1] < 0.4
     assert prepare(dpo(), [(down, whole()), (up, other)]).conflicts == ()
