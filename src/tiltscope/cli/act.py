@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tiltscope.artifact import read_json
 from tiltscope.cli.shared import json_, main, print_, progress_, study_
 from tiltscope.errors import UsageError
 
@@ -109,3 +110,112 @@ def _need(package: str) -> None:
 
     if importlib.util.find_spec(package) is None:
         raise UsageError(f"this needs {package}", found="it is not installed", hint="pip install 'tiltscope[train]'")
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The evaluation.")
+@click.option("--behaviours", metavar="ID,ID", help="Behaviours of the library (default: all).")
+@click.option(
+    "--behaviours-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your own, as YAML."
+)
+@click.option("--data", metavar="DATA", help="Ask prompts of a preference dataset; its chosen answers give the NLL.")
+@click.option(
+    "--prompts", "n_prompts", default=100, show_default=True, type=click.IntRange(1), help="How many of DATA."
+)
+@click.option(
+    "--not-in", type=click.Path(file_okay=False, path_type=Path), help="Leave out prompts of this study: trained on."
+)
+@click.option("-n", "n_answers", default=1, show_default=True, type=click.IntRange(1), help="Answers per prompt.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sampling.")
+@click.option("--temperature", default=0.7, show_default=True, type=click.FloatRange(0, 10))
+@click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1))
+@click.option("--max-length", default=1024, show_default=True, type=click.IntRange(8), help="Tokens of a prompt.")
+@click.option("--template", metavar="NAME|FILE", help="Chat template for a model without one.")
+@click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one).")
+@click.option("--endpoint", metavar="URL", help="An OpenAI-compatible endpoint that answers, instead of weights.")
+@json_
+def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> None:
+    """Ask MODEL (folder, Hub id; default: the embedded one) and measure behaviours in its answers.
+
+    \b
+    Example:
+      tiltscope evaluate runs/planned-0/model --out evals/planned-0 --behaviours bold,list,heading
+    """
+    from tiltscope.proving import run_evaluate
+    from tiltscope.report.acts import render_evaluation
+
+    with progress_() as bar:
+        run_evaluate(model, out, _asked(options), progress=bar)
+    print_(read_json(out / "evaluation.json", verb="evaluate"), as_json, render_evaluation)
+
+
+def _asked(options: dict[str, Any]) -> Any:
+    from tiltscope.proving import Asked
+    from tiltscope.study import open_study
+
+    left_out = frozenset(row.group for row in open_study(options["not_in"]).pairs.rows) if options["not_in"] else ()
+    wanted = tuple(name.strip() for name in (options["behaviours"] or "").split(",") if name.strip())
+    same = ("data", "n_prompts", "template", "max_length", "device", "endpoint", "n_answers", "temperature")
+    return Asked(
+        behaviours=wanted,
+        file=options["behaviours_file"],
+        leave_out=frozenset(left_out),
+        seeds=(options["seed"],),
+        max_new_tokens=options["max_new_tokens"],
+        **{name: options[name] for name in same},
+    )
+
+
+@main.command()
+@click.argument("arms", nargs=-1, required=True, metavar="NAME=EVAL[,EVAL…]…")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The comparison.")
+@click.option("--target", "targets", multiple=True, metavar="ID", help="A behaviour that the plan aims at.")
+@json_
+def compare(arms: tuple[str, ...], out: Path, targets: tuple[str, ...], as_json: bool) -> None:
+    """Compare evaluations: the first arm is the reference, several folders of an arm are training seeds.
+
+    \b
+    Example:
+      tiltscope compare base=evals/base plain=evals/plain-0,evals/plain-1 \\
+        planned=evals/planned-0,evals/planned-1 --target bold --out comparison
+    """
+    from tiltscope.proving import run_compare
+    from tiltscope.report.acts import render_comparison
+
+    named: dict[str, list[Path]] = {}
+    for arm in arms:
+        name, equals, folders = arm.partition("=")
+        if not equals or not name or not folders or name in named:
+            raise UsageError("an arm is NAME=FOLDER[,FOLDER…], each name once", found=arm)
+        named[name] = [Path(folder) for folder in folders.split(",") if folder]
+    run_compare(named, out, targets=targets)
+    print_(read_json(out / "comparison.json", verb="compare"), as_json, render_comparison)
+
+
+@main.command()
+@click.argument("limits", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("comparison", required=False, type=click.Path(path_type=Path))
+@click.option("--data", "study", type=click.Path(file_okay=False, path_type=Path), help="Judge an audit instead.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write JSON, JUnit XML and Markdown.")
+@click.option("--draft", is_flag=True, help="Write LIMITS from a study's plan (--data) instead of judging.")
+@json_
+@click.pass_context
+def gate(ctx: click.Context, /, limits: Path, comparison: Path | None, as_json: bool, **options: Any) -> None:
+    """Judge COMPARISON, or with --data an audit before training, by LIMITS: exit 0 pass, 1 fail, 5 inconclusive.
+
+    \b
+    Example:
+      tiltscope gate limits.yaml comparison --out verdict
+      tiltscope gate limits.yaml --data study
+    """
+    from tiltscope.proving import draft_gate, run_gate
+    from tiltscope.verdict import as_json as verdict_json
+    from tiltscope.verdict import as_text
+
+    if options["draft"]:
+        print_({"files": [str(draft_gate(limits, options["study"]))]}, as_json, lambda product: product["files"][0])
+        return
+    verdict = run_gate(limits, comparison=comparison, study=options["study"], out=options["out"])
+    print_(verdict_json(verdict), as_json, lambda _: as_text(verdict))
+    ctx.exit(verdict.exit_code)

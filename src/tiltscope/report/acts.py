@@ -12,7 +12,7 @@ from typing import Any
 
 from tiltscope.report.text import fit, number, one_line, percent, signed, wrapped
 
-__all__ = ["render_measured", "render_prepared", "render_run"]
+__all__ = ["render_comparison", "render_evaluation", "render_measured", "render_prepared", "render_run"]
 
 Row = Mapping[str, Any]
 
@@ -117,3 +117,58 @@ def render_run(run: Row) -> str:
         told = "" if kl is None else f", KL {kl:.4f} nats per token"
         lines += wrapped(f"held out: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
     return "\n".join([*lines, *wrapped(moved["note"], _WIDTH)])
+
+
+def render_evaluation(product: Row) -> str:
+    """Return a line per behaviour: its rate with its interval, answers and prompts."""
+    lines = [one_line(f"{product['name']}: {number(len(product['prompts']))} prompts", limit=_WIDTH)]
+    if product["n_missing"]:
+        lines += [f"{number(product['n_missing'])} answers did not come"]
+    for one in product["scores"]:
+        rate = one["rate"]
+        lines += [
+            f"  {fit(one_line(one['id']), 34)} {_level(rate, 'mean', one['unit']):<26} n {number(rate['n_answers'])}"
+        ]
+    return "\n".join(lines)
+
+
+def _level(estimate: Row, key: str, unit: str) -> str:
+    """A share in per cent, or a number, with its interval; a share that does not vary has none."""
+    times, digits = (100.0, 1) if unit == "share" else (1.0, 3)
+    mean, low, high = (estimate[name] for name in (key, "low", "high"))
+    if mean is None:
+        return "–"
+    ends = "" if low is None or high is None else f" [{times * low:.{digits}f}, {times * high:.{digits}f}]"
+    return f"{times * mean:.{digits}f}{' %' if unit == 'share' else ''}{ends}"
+
+
+def render_comparison(product: Row) -> str:
+    """Return a table per two arms: the change with its interval, each seed, targets first."""
+    arms = ", ".join(f"{one['name']} ({len(one['models'])})" for one in product["arms"])
+    lines = [one_line(f"arms (training seeds): {arms}", limit=_WIDTH)]
+    for pair in dict.fromkeys((one["arm"], one["versus"]) for one in product["changes"]):
+        rows = [one for one in product["changes"] if (one["arm"], one["versus"]) == pair]
+        rows.sort(key=lambda one: not one["is_target"])
+        lines += ["", one_line(f"{pair[0]} against {pair[1]}: difference [95 %], each seed", limit=_WIDTH)]
+        lines += [line for one in rows for line in _compared(one)]
+    return "\n".join(lines)
+
+
+def _compared(change: Row) -> list[str]:
+    times, digits = (100.0, 1) if change["unit"] == "share" else (1.0, 3)
+    seeds = " ".join(
+        "–" if one["effect"] is None else f"{times * one['effect']:+.{digits}f}" for one in change["seed_differences"]
+    )
+    mark = "*" if change["is_target"] else " "
+    difference = _level(change["difference"], "effect", change["unit"])
+    from_to = f"{_point(change['before'], change['unit'])} → {_point(change['after'], change['unit'])}"
+    q = "" if change["q"] is None else f", q {change['q']:.3f}"
+    return [
+        f"{mark} {fit(one_line(change['id']), 24)} {from_to:<16} {difference}",
+        f"    seeds {seeds}; {number(change['n_prompts'])} prompts{q}",
+    ]
+
+
+def _point(estimate: Row, unit: str) -> str:
+    value = estimate["effect"]
+    return "–" if value is None else f"{100 * value:.1f} %" if unit == "share" else f"{value:.3f}"

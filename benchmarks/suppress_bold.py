@@ -1,0 +1,155 @@
+"""Does a plan do what it says? Plain and planned DPO on real pairs, three seeds, compared and gated.
+
+    python benchmarks/suppress_bold.py DATA --work WORK [--pairs 400] [--seeds 0 1 2]
+
+Audits a seeded sample of DATA (alpaca-eval pairs) with the embedded model, plans `suppress` for every confirmed
+finding that is named after bold text (aim_rate: start; every other finding is left to plain training), trains plain and
+planned DPO from the same start on the same pairs, asks base, plain and planned models the same held-out prompts,
+compares, and judges by benchmarks/suppress_bold.limits.yaml. Every step is a verb of the command line and resumes where
+it was killed.
+Writes benchmarks/results/suppress_bold.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "suppress_bold.json"
+LIMITS = HERE / "suppress_bold.limits.yaml"
+VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
+TRAINING = """\
+learning_rate: 2.0e-5
+beta: 0.1
+per_device_train_batch_size: 8
+num_train_epochs: 1.0
+save_steps: 25
+"""
+BEHAVIOURS = "bold,list,heading,emoji,table,horizontal_rule,exclamation,length"
+MAX_LENGTH = 192
+
+
+def main() -> None:
+    """Audit, plan, train, evaluate, compare, gate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sample", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--prompts", type=int, default=96)
+    parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    study = args.work / "study"
+    audit = ["audit", args.data, "--out", study, "--sample", args.sample, "--seed", 11, "--max-length", MAX_LENGTH]
+    _verb(*audit, "--draws", 20)
+    decided = _decide(study / "plan.yaml", study / "hypotheses.json")
+    prepared = json.loads(_verb("prepare", study, "--allow-undecided", "--json"))
+    config = args.work / "training.yaml"
+    config.write_text(TRAINING)
+    seconds: dict[str, float] = {}
+    arms: dict[str, list[str]] = {"base": [str(_evaluate(args, None, "base", 0, seconds))], "plain": [], "planned": []}
+    for seed in args.seeds:
+        for arm in ("plain", "planned"):
+            run = args.work / f"{arm}-{seed}"
+            plain = ["--plain", "dpo"] if arm == "plain" else []
+            start = time.monotonic()
+            _verb("train", study, "--out", run, "--config", config, "--seed", seed, "--pairs", args.pairs, *plain)
+            seconds[run.name] = round(time.monotonic() - start, 1)
+            arms[arm].append(str(_evaluate(args, run / "model", run.name, seed, seconds)))
+    words = [f"{name}={','.join(folders)}" for name, folders in arms.items()]
+    comparison = args.work / "comparison"
+    _verb("compare", *words, "--out", comparison, "--target", "bold")
+    verdict = json.loads(_verb("gate", LIMITS, comparison, "--json", codes=(0, 1, 5)))
+    _write(args, decided, prepared, comparison, verdict, seconds)
+
+
+def _verb(*words: object, codes: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run([*VERB, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in codes:
+        raise SystemExit(f"tiltscope {' '.join(map(str, words))}: exit {done.returncode}")
+    return done.stdout
+
+
+def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int, seconds: dict[str, float]) -> Path:
+    out: Path = args.work / f"eval-{name}"
+    words = [*([model] if model else []), "--out", out, "--data", args.data, "--not-in", args.work / "study"]
+    words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", args.answers, "--seed", seed]
+    start = time.monotonic()
+    _verb("evaluate", *words, "--max-new-tokens", 128, "--max-length", MAX_LENGTH)
+    seconds[out.name] = round(time.monotonic() - start, 1)
+    return out
+
+
+def _decide(plan: Path, hypotheses: Path) -> list[str]:
+    """Suppress the confirmed global findings named after bold text that the plan lists; a finished plan is kept."""
+    text = plan.read_text()
+    rows = {row["id"]: row for row in json.loads(hypotheses.read_text())}
+    wanted = [
+        id
+        for id, row in rows.items()
+        if f'hypothesis: "{id}"' in text
+        and row["view"] == "global"
+        and (row["namesake"] or {}).get("rule") == "bold"
+        and row["namesake"]["holds"]
+    ]
+    for id in wanted:
+        at = text.index(f'hypothesis: "{id}"')
+        end = text.find("- hypothesis:", at + 1)
+        entry = text[at : end if end > 0 else len(text)]
+        filled = entry.replace("action: undecided", "action: suppress").replace("aim_rate: null", "aim_rate: start")
+        filled = re.sub(r'reason: ""', 'reason: "bold text is not what we train for"', filled)
+        text = text.replace(entry, filled)
+    plan.write_text(text)
+    if not wanted:
+        raise SystemExit("no confirmed finding is named after bold text")
+    return wanted
+
+
+def _write(
+    args: argparse.Namespace,
+    decided: list[str],
+    prepared: dict[str, Any],
+    comparison: Path,
+    verdict: dict[str, Any],
+    seconds: dict[str, float],
+) -> None:
+    body = json.loads((comparison / "comparison.json").read_text())
+    keep = ("id", "arm", "versus", "unit", "before", "after", "difference", "seed_differences", "q", "n_prompts")
+    runs = {
+        path.parent.name: json.loads(path.read_text())["results"]["moved"]
+        for path in sorted(args.work.glob("pl*-*/run.json"))
+    }
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/suppress_bold.py DATA --work WORK --pairs {args.pairs}",
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "settings": {"training": TRAINING, "max_length": MAX_LENGTH, "sample": args.sample, "seeds": args.seeds},
+        "decided": decided,
+        "decisions": [
+            {key: one[key] for key in ("name", "quality", "n_touched", "offsets_nats")} for one in prepared["decisions"]
+        ],
+        "moved": runs,
+        "changes": [{key: one[key] for key in keep} for one in body["changes"]],
+        "verdict": verdict,
+        "seconds": seconds,
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    for one in result["changes"]:
+        print(one["arm"], one["versus"], one["id"], one["before"]["effect"], one["after"]["effect"], one["difference"])
+    print(verdict["outcome"])
+
+
+if __name__ == "__main__":
+    main()

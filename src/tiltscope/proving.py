@@ -1,0 +1,217 @@
+"""After training: a model is asked, arms are compared, limits are judged.
+
+In:  models (folders, Hub ids, or an endpoint), behaviours, prompts; folders of evaluations; LIMITS.yaml.
+Out: evaluation.json, comparison.json, verdict.json (with JUnit XML and Markdown).
+Refuses: to compare models that were asked otherwise, and to pass what was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tiltscope.artifact import fingerprint, write_text
+from tiltscope.behaviours.measured import (
+    Behaviour,
+    Prompt,
+    as_prompts,
+    behaviour,
+    library,
+    load_behaviours,
+    on_prompts,
+    prompts_of,
+)
+from tiltscope.errors import UsageError
+from tiltscope.evaluation import (
+    Comparison,
+    Evaluation,
+    EvaluationSettings,
+    compare,
+    evaluate,
+    read_comparison,
+    read_evaluation,
+    with_values,
+    write_comparison,
+    write_evaluation,
+)
+from tiltscope.hypotheses import read_hypotheses
+from tiltscope.pairs import LoadSettings, Pair, Turn, load_pairs
+from tiltscope.plan import load_plan
+from tiltscope.verdict import Verdict, draft_limits, judge, judge_data, read_limits, write_verdict
+
+__all__ = ["Asked", "draft_gate", "run_compare", "run_evaluate", "run_gate"]
+
+Progress = Callable[[str, int, int], None]
+
+HELD_OUT = "data"
+_OWN_PROMPTS = ("arithmetic", "instructions", "refusal_unsafe", "refusal_safe")  # they mean nothing elsewhere
+_N_NLL = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model is asked: behaviours by id (none: the whole library), a file of more, and prompts of a dataset."""
+
+    behaviours: tuple[str, ...] = ()
+    file: Path | None = None
+    data: str | None = None
+    """A preference dataset whose prompts become every behaviour's target prompts; its chosen answers give the NLL."""
+    n_prompts: int = 100
+    """So many prompts of `data`, the first by hash of their text, and held-out ones where `leave_out` says so."""
+    leave_out: frozenset[str] = frozenset()
+    """Groups of `data` that may not be asked, because they were trained on."""
+    template: str | None = None
+    max_length: int = 1024
+    device: str | None = None
+    endpoint: str | None = None
+    n_answers: int = 1
+    seeds: tuple[int, ...] = (0,)
+    temperature: float = 0.7
+    max_new_tokens: int = 160
+
+
+def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progress | None = None) -> Evaluation:
+    """Ask a model and write OUT/evaluation.json; answers that are there are reused, so a killed run goes on."""
+    behaviours, prompts, rows = _questions(asked)
+    if asked.endpoint:
+        return _ask_endpoint(model, out, asked, behaviours, prompts)
+    from tiltscope.lm import Sampling, generate, load_policy
+
+    policy = load_policy(model, device=asked.device, template=asked.template, max_length=asked.max_length)
+    done, n_asked = {"n": 0}, len(prompts)
+
+    def answer(
+        prompts: Sequence[tuple[Turn, ...]], *, n: int, seed: int, temperature: float, max_new_tokens: int
+    ) -> list[list[str]]:
+        texts = generate(policy, prompts, Sampling(n, seed, temperature, max_new_tokens))
+        done["n"] += len(prompts)
+        if progress:
+            progress("answers", min(done["n"], n_asked), n_asked)
+        return texts
+
+    settings = _settings(policy.fingerprint, asked)
+    found = replace(evaluate(answer, behaviours, prompts, settings, folder=out), name=policy.name)
+    if rows:
+        found = with_values(
+            found, "nll", _nll(policy, rows), name="held-out NLL", unit_name="nats per token", wanted="less"
+        )
+    write_evaluation(found, out)
+    return found
+
+
+def _settings(model: str, asked: Asked) -> EvaluationSettings:
+    return EvaluationSettings(
+        model, asked.n_answers, asked.seeds, asked.temperature, asked.max_new_tokens, batch_size=16
+    )
+
+
+def _ask_endpoint(
+    model: str | None, out: Path, asked: Asked, behaviours: Sequence[Behaviour], prompts: Sequence[Prompt]
+) -> Evaluation:
+    from tiltscope.evaluation.endpoint import EndpointAnswers
+
+    assert asked.endpoint is not None
+    answers = EndpointAnswers(asked.endpoint, model or "default")
+    settings = _settings(f"{asked.endpoint} {model or 'default'}", asked)
+    found = evaluate(answers, behaviours, prompts, settings, folder=out)
+    write_evaluation(found, out)
+    return found
+
+
+def _questions(asked: Asked) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
+    own = load_behaviours(asked.file) if asked.file else ()
+    by_id = {one.id: one for one in own}
+    wanted = asked.behaviours or tuple(one.id for one in (*library(), *own))
+    behaviours = tuple(by_id.get(name) or behaviour(name) for name in wanted)
+    if asked.data is None:
+        return behaviours, prompts_of(behaviours), []
+    rows = _held_out(asked)
+    prompts = tuple(
+        replace(one, turns=row.prompt) for one, row in zip(as_prompts([""] * len(rows), HELD_OUT), rows, strict=True)
+    )
+    kept = [one for one in behaviours if one.id in _OWN_PROMPTS]
+    style = tuple(one for one in behaviours if one not in kept)
+    aimed = (*on_prompts(style, {"target": (HELD_OUT,), "neighbouring": (), "unrelated": ()}), *kept)
+    return aimed, (*prompts, *prompts_of(kept)), rows
+
+
+def _held_out(asked: Asked) -> list[Pair]:
+    """One pair per prompt, by hash, without the groups that were trained on."""
+    pairs = load_pairs(str(asked.data), LoadSettings())
+    by_group: dict[str, Pair] = {}
+    for row in pairs.rows:
+        if row.group not in asked.leave_out:
+            by_group.setdefault(row.group, row)
+    rows = sorted(by_group.values(), key=lambda row: fingerprint("ask", row.group))[: asked.n_prompts]
+    if not rows:
+        raise UsageError("no prompt is left to ask", where=str(asked.data), found=f"{len(pairs)} pairs, all trained on")
+    return rows
+
+
+def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
+    """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
+    from tiltscope.lm import Policy, Unreadable, response_logps
+
+    assert isinstance(policy, Policy)
+    texts = {}
+    for row in rows[:_N_NLL]:
+        try:
+            texts[row.id] = policy.renderer.render(row.prompt, row.chosen)
+        except Unreadable:
+            continue
+    totals = response_logps(policy, list(texts.values()))
+    lengths = [len(text.ids) - text.n_prompt_ids for text in texts.values()]
+    return {id: float(-total / n) for id, total, n in zip(texts, totals.tolist(), lengths, strict=True)}
+
+
+def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Sequence[str] = ()) -> Comparison:
+    """Compare evaluations, the first arm being the reference; writes OUT/comparison.json."""
+    found = compare(
+        {name: [read_evaluation(folder) for folder in folders] for name, folders in arms.items()}, targets=targets
+    )
+    write_comparison(found, out / "comparison.json")
+    return found
+
+
+def run_gate(limits: Path, *, comparison: Path | None, study: Path | None, out: Path | None) -> Verdict:
+    """Judge a comparison, or with `study` an audit before any training; writes the verdict into `out` where given."""
+    gate = read_limits(limits)
+    if study is not None:
+        from tiltscope.study import check_current
+
+        check_current(study)
+        rows = read_hypotheses(study)
+        verdict = judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows))
+    elif comparison is not None:
+        path = comparison / "comparison.json" if comparison.is_dir() else comparison
+        verdict = judge(gate, read_comparison(path))
+    else:
+        raise UsageError(
+            "a gate judges a comparison or an audit", hint="tiltscope gate LIMITS COMPARISON, or --data STUDY"
+        )
+    if out is not None:
+        write_verdict(verdict, out)
+    return verdict
+
+
+def draft_gate(limits: Path, study: Path | None) -> Path:
+    """Write a limits file from the plan of a study; an existing one is not written over."""
+    if study is None:
+        raise UsageError(
+            "a draft needs the study whose plan it follows", hint="tiltscope gate limits.yaml --draft --data STUDY"
+        )
+    if limits.exists():
+        raise UsageError("there is a limits file already", where=str(limits), hint="choose another name")
+    known = {one.id for one in library()}
+    rules = {row["id"]: (row.get("namesake") or {}).get("rule") for row in read_hypotheses(study)}
+    decisions = [
+        {
+            "action": one.action,
+            "name": one.name,
+            "behaviour": rule if (rule := rules.get(one.hypothesis or "")) in known else None,
+        }
+        for one in load_plan(study / "plan.yaml").decisions
+    ]
+    write_text(limits, draft_limits(decisions))
+    return limits
