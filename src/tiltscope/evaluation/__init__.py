@@ -10,6 +10,7 @@ from __future__ import annotations
 from tiltscope.evaluation.answers import Answer, AnswerFunction, EvaluationSettings
 from tiltscope.evaluation.compare import Arm, Change, Comparison, compare, read_comparison, write_comparison
 from tiltscope.evaluation.crossed import Estimate, crossed_mean
+from tiltscope.evaluation.endpoint import EndpointAnswers
 from tiltscope.evaluation.evaluate import (
     Evaluation,
     Rate,
@@ -28,6 +29,7 @@ __all__ = [
     "Arm",
     "Change",
     "Comparison",
+    "EndpointAnswers",
     "Estimate",
     "Evaluation",
     "EvaluationSettings",
