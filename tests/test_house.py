@@ -59,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "training": {"artifact", "errors", "export", "lm", "pairs", "recipe"},
     "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
     "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
-    "evaluation": {"artifact", "behaviours", "errors", "pairs", "stats"},
+    "evaluation": {"artifact", "behaviours", "errors", "pairs", "report", "stats"},
     "verdict": {"artifact", "behaviours", "errors", "evaluation", "located", "report"},
     "cleaning": {"artifact", "errors", "pairs"},
     "report": {"artifact", "errors"},

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +24,14 @@ from tiltscope.lm.model import load_tokenizer, load_whole  # noqa: E402
 from tiltscope.pairs import Pair, Turn  # noqa: E402
 from tiltscope.recipe import Recipe, Steering  # noqa: E402
 from tiltscope.training import StartingModel, TrainConfig, load_config, load_run, train  # noqa: E402
-from tiltscope.training.build import build_trainer, give_rows, reference_model, reference_sequences  # noqa: E402
-from tiltscope.training.models import layers_of  # noqa: E402
-from tiltscope.training.reference import kept_logps, summed_logps  # noqa: E402
+from tiltscope.training.build import build_trainer, give_rows, reference_sequences, start_logps  # noqa: E402
+from tiltscope.training.models import _without_packing, layers_of  # noqa: E402
 from tiltscope.training.rows import plain_sequence, split_held_out, token_rows  # noqa: E402
 from tiltscope.training.steering import Steerer  # noqa: E402
 from training_models import PLAIN, made_pairs, plain, start_of, vector  # noqa: E402
+
+# TRL's own reference pass and peft ask transformers in an old way.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 PAIRS = made_pairs()
 
@@ -48,8 +45,7 @@ def ready(start: StartingModel, recipe: Recipe, out: Path, config: TrainConfig =
     """A trainer with its rows, as `train` builds it."""
     tokens = token_rows(PAIRS, recipe, start.renderer)
     trainer = build_trainer(tokens, recipe, start, config, out)
-    model = reference_model(trainer, start)
-    give_rows(trainer, tokens, kept_logps(trainer, model, reference_sequences(tokens), out / "reference"))
+    give_rows(trainer, tokens, start_logps(trainer, start, reference_sequences(tokens), out / "reference"))
     return trainer
 
 
@@ -101,8 +97,6 @@ def log_sigmoid(x: float) -> float:
 # --- an empty recipe is plain training --------------------------------------------------------------------------------
 
 
-# TRL's own reference pass asks transformers in an old way.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_empty_recipe_is_trls_own_dpo_in_loss_and_gradient(start: StartingModel, tmp_path: Path) -> None:
     ours = ready(start, plain(PAIRS), tmp_path / "ours")
     tokenizer, _ = load_tokenizer(start.source, None)
@@ -194,3 +188,505 @@ def test_a_run_trains_and_its_folder_opens(start: StartingModel, tmp_path: Path)
     kept = json.loads((tmp_path / "run" / "run.json").read_text())
     assert kept["versions"]["trl"].startswith("1.16.")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == run.n_steps
+
+
+# --- what a recipe changes --------------------------------------------------------------------------------------------
+
+
+def test_weights_offsets_masks_flips_and_instructions_follow_the_formula(start: StartingModel, tmp_path: Path) -> None:
+    """-w log sigmoid(beta D + offset), with every number of D from a plain forward pass."""
+    rng = np.random.default_rng(0)
+    weights, offsets = rng.uniform(0.2, 3, len(PAIRS)), rng.normal(0, 4, len(PAIRS))
+    flipped = np.arange(len(PAIRS)) % 4 == 1
+    recipe = plain(
+        PAIRS,
+        weights=weights,
+        offsets_nats=offsets,
+        flipped=flipped,
+        chosen_masked={pair.id: ((0, 6), (9, 11)) for pair in PAIRS[::2]},
+        rejected_masked={pair.id: ((3, 4),) for pair in PAIRS[::3]},
+        chosen_instruction={pair.id: "use **bold**" for pair in PAIRS[:6]},
+        rejected_instruction={pair.id: "sorry?" for pair in PAIRS[4:8]},
+    )
+    trainer = ready(start, recipe, tmp_path)
+    moved_away(trainer.model)
+    policy, reference = trainer.model, load_whole(start.source, torch.float32, "cpu")
+    expected = []
+    for i, pair in enumerate(PAIRS):
+        sides = [("chosen", recipe.chosen_masked), ("rejected", recipe.rejected_masked)]
+        gains = []
+        for (side, masked), told in zip(
+            sides[::-1] if flipped[i] else sides, (recipe.chosen_instruction, recipe.rejected_instruction), strict=True
+        ):
+            text = start.renderer.render(pair.prompt, getattr(pair, side))
+            prompt, ids = text.ids[: text.n_prompt_ids], text.ids[text.n_prompt_ids :]
+            hidden = {
+                int(at) - text.n_prompt_ids
+                for at, a, b in zip(text.response.positions, text.response.starts, text.response.ends, strict=True)
+                for c, d in masked.get(pair.id, ())
+                if set(range(a, b)) & set(range(c, d))
+            }
+            mask = [int(at not in hidden) for at in range(len(ids))]
+            turns = pair.prompt
+            if pair.id in told:
+                last = turns[-1]
+                turns = (*turns[:-1], Turn("user", last.content + "\n\n" + told[pair.id]))
+            seen = start.renderer.render(turns, getattr(pair, side))
+            policy_prompt = seen.ids[: seen.n_prompt_ids]
+            gains.append(logps_by_hand(policy, policy_prompt, ids, mask) - logps_by_hand(reference, prompt, ids, mask))
+        expected.append(-weights[i] * log_sigmoid(0.1 * (gains[0] - gains[1]) + offsets[i]))
+    rows = trainer.train_dataset.to_list()
+    for at in (slice(0, 5), slice(5, 12)):
+        assert loss_and_gradients(trainer, rows[at])[0] == pytest.approx(np.mean(expected[at]), rel=1e-5)
+
+
+def test_a_reference_shifted_by_the_offset_is_the_offset(start: StartingModel, tmp_path: Path) -> None:
+    offsets = np.linspace(-5, 5, len(PAIRS))
+    trainer = ready(start, plain(PAIRS, offsets_nats=offsets), tmp_path)
+    rows = trainer.train_dataset.to_list()
+    shifted = [
+        {**row, "ref_chosen_logps": row["ref_chosen_logps"] - row["offset"] / 0.1, "offset": None} for row in rows
+    ]
+    (ours, gradient), (theirs, other) = (loss_and_gradients(trainer, one) for one in (rows, shifted))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    assert all(torch.allclose(gradient[name], other[name], atol=1e-5) for name in gradient)
+
+
+def test_rows_of_weight_0_are_left_out_before_batching(start: StartingModel, tmp_path: Path) -> None:
+    weights = np.ones(len(PAIRS))
+    weights[3:6] = 0
+    trainer = ready(start, plain(PAIRS, weights=weights), tmp_path)
+    assert len(trainer.train_dataset) == len(PAIRS) - 3
+    assert token_rows(PAIRS, plain(PAIRS, weights=weights), start.renderer).dropped == {"weight 0": 3}
+
+
+def test_sft_weights_multiply_each_examples_token_losses(start: StartingModel, tmp_path: Path) -> None:
+    weights = np.linspace(0.1, 3, len(PAIRS))
+    recipe = plain(
+        PAIRS, "sft", weights=weights, chosen_masked={PAIRS[1].id: ((0, 5),)}, chosen_instruction={PAIRS[0].id: "use!"}
+    )
+    trainer = ready(start, recipe, tmp_path)
+    rows = trainer.train_dataset.to_list()
+    total, n_tokens = 0.0, 0
+    for row, weight in zip(rows, weights, strict=True):
+        n_prompt = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        n_prompt = len(row["input_ids"]) - len([x for x in row["labels"][n_prompt:]])
+        mask = [int(label != -100) for label in row["labels"][n_prompt:]]
+        ids = row["input_ids"]
+        total -= weight * logps_by_hand(trainer.model, ids[:n_prompt], ids[n_prompt:], mask)
+        n_tokens += sum(mask)
+    assert loss_and_gradients(trainer, rows)[0] == pytest.approx(total / n_tokens, rel=1e-5)
+    told = start.renderer.tokenizer.decode(rows[0]["input_ids"])
+    assert "use!<|im_end|>" in told
+    masked = [one for one, label in zip(rows[1]["input_ids"], rows[1]["labels"], strict=True) if label == -100]
+    assert start.renderer.tokenizer.decode(masked).endswith("the garden")  # whole tokens that overlap "the g"
+
+
+def test_the_instruction_stands_after_a_blank_line_and_the_reference_does_not_see_it(start: StartingModel) -> None:
+    recipe = plain(PAIRS, chosen_instruction={pair.id: "be **bold** in it" for pair in PAIRS})
+    row = token_rows(PAIRS, recipe, start.renderer).rows[1]
+    decode = start.renderer.tokenizer.decode
+    assert (
+        decode(row.chosen.policy.prompt_ids).count(f"{PAIRS[1].prompt[-1].content}\n\nbe **bold** in it<|im_end|>") == 1
+    )
+    assert row.rejected is not None
+    for other in (row.chosen.reference, row.rejected.policy, row.rejected.reference):
+        assert "be **bold** in it" not in decode(other.prompt_ids)
+    assert row.chosen.policy.ids == row.chosen.reference.ids
+
+
+def test_an_instruction_that_cuts_the_answer_cuts_it_for_the_reference_too(start: StartingModel) -> None:
+    long = Pair("f" * 16, (Turn("user", "hello"),), "the answer " * 30, "no", "g", 1)
+    room = len(start.renderer.render(long.prompt, long.chosen).ids)
+    tight = load_renderer(start.model, max_length=room)
+    row = token_rows([long], plain([long], chosen_instruction={long.id: "and use it all"}), tight).rows[0]
+    assert len(row.chosen.policy.prompt_ids) + len(row.chosen.policy.ids) == room
+    assert row.chosen.policy.ids == row.chosen.reference.ids
+    assert row.chosen.n_cut > 0
+
+
+def test_a_row_whose_mask_leaves_no_token_is_dropped_and_counted(start: StartingModel) -> None:
+    everything = {PAIRS[2].id: ((0, 500),)}
+    tokens = token_rows(PAIRS, plain(PAIRS, rejected_masked=everything), start.renderer)
+    assert tokens.dropped == {"mask leaves no token of an answer": 1}
+    assert [row.pair_id for row in tokens.rows] == [pair.id for i, pair in enumerate(PAIRS) if i != 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"weights": np.zeros(len(PAIRS))}, "12 weight 0"),
+        ({"chosen_masked": {pair.id: ((0, 500),) for pair in PAIRS}}, "12 mask leaves no token of an answer"),
+    ],
+    ids=["weights", "masks"],
+)
+def test_a_recipe_that_leaves_no_row_is_refused(start: StartingModel, tmp_path: Path, changes: Any, found: str) -> None:
+    with pytest.raises(UsageError, match=found):
+        train(PAIRS, plain(PAIRS, **changes), start, PLAIN, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_of_other_pairs_is_refused(start: StartingModel) -> None:
+    with pytest.raises(UsageError, match="made for other pairs"):
+        token_rows(PAIRS, plain(PAIRS[1:]), start.renderer)
+
+
+# --- steering ---------------------------------------------------------------------------------------------------------
+
+
+def steered_by_hand(model: Any, prompt: Any, ids: Any, start_at: int, layer: int, added: np.ndarray) -> float:
+    def hook(module: Any, inputs: Any, output: Any) -> Any:
+        output[:, start_at:] += torch.as_tensor(added)
+        return output
+
+    handle = layers_of(model)[layer].register_forward_hook(hook)
+    try:
+        return logps_by_hand(model, prompt, ids)
+    finally:
+        handle.remove()
+
+
+def test_steering_changes_the_policy_on_its_side_and_rows_only(start: StartingModel, tmp_path: Path) -> None:
+    ids = frozenset(pair.id for pair in PAIRS[:2])
+    recipe = plain(PAIRS, steering=(Steering(1, vector(), "chosen", ids), Steering(2, vector(1), "both", None)))
+    trainer = ready(start, recipe, tmp_path)
+    base = ready(start, plain(PAIRS), tmp_path / "plain")
+    rows, unsteered = trainer.train_dataset.to_list(), base.train_dataset.to_list()
+    assert [row["ref_chosen_logps"] for row in rows] == [row["ref_chosen_logps"] for row in unsteered]
+    trainer.steerer = Steerer(layers_of(trainer.model), recipe.steering[:1])
+    expected = []
+    for i, row in enumerate(rows[:4]):
+        gains = []
+        for side in ("chosen", "rejected"):
+            prompt, answer = row[f"{side}_prompt_ids"], row[f"{side}_ids"]
+            value = logps_by_hand(base.model, prompt, answer)
+            if side == "chosen" and i < 2:
+                begins = "".join(start.renderer.tokenizer.decode([one]) for one in prompt[: row["chosen_steer"][0]])
+                assert begins.endswith("user\n")
+                assert begins.count("user\n") == sum(turn.role == "user" for turn in PAIRS[i].prompt)
+                value = steered_by_hand(base.model, prompt, answer, row["chosen_steer"][0], 1, vector())
+            gains.append(value - row[f"ref_{side}_logps"])
+        expected.append(-log_sigmoid(0.1 * (gains[0] - gains[1])))
+    assert batch_loss(trainer, rows[:4]) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert abs(np.mean(expected) - math.log(2)) > 1e-3
+    assert trainer.steerer.bits is None
+    assert loss_and_gradients(trainer, unsteered[:4] and rows[:4])[0] == pytest.approx(math.log(2), abs=1e-5)
+    trainer.steerer.remove()
+    assert not any(block._forward_hooks for block in layers_of(trainer.model))
+
+
+def test_steering_is_the_same_when_activations_are_computed_twice(start: StartingModel, tmp_path: Path) -> None:
+    recipe = plain(PAIRS, steering=(Steering(1, vector(), "both", None),))
+    gradients = []
+    for twice in (False, True):
+        trainer = ready(start, recipe, tmp_path / str(twice))
+        if twice:
+            trainer.model.activation_checkpointing_enable()
+        trainer.steerer = Steerer(layers_of(trainer.model), recipe.steering)
+        moved_away(trainer.model)
+        batch_loss(trainer, trainer.train_dataset.to_list()[:4])
+        gradients.append({name: one.grad.clone() for name, one in trainer.model.named_parameters()})
+    assert same_gradients(gradients[0], gradients[1])
+
+
+def test_sft_steers_the_answer_that_is_trained(start: StartingModel, tmp_path: Path) -> None:
+    recipe = plain(PAIRS, "sft", steering=(Steering(0, vector(), "chosen", None),))
+    trainer = ready(start, recipe, tmp_path)
+    rows = trainer.train_dataset.to_list()[:4]
+    without = batch_loss(trainer, rows)
+    trainer.steerer = Steerer(layers_of(trainer.model), recipe.steering)
+    assert abs(batch_loss(trainer, rows) - without) > 1e-3
+
+
+def test_nothing_of_an_intervention_remains_in_the_saved_model(start: StartingModel, tmp_path: Path) -> None:
+    secret = "be **bold** in it"
+    recipe = plain(
+        PAIRS,
+        steering=(Steering(1, vector(), "chosen", None),),
+        chosen_instruction={pair.id: secret for pair in PAIRS},
+    )
+    run = train(PAIRS, recipe, start, PLAIN, tmp_path / "run")
+    assert start.model is not None
+    names = {path.name for path in run.model_folder.iterdir()}
+    assert names == {path.name for path in Path(start.model).iterdir()}
+    for path in run.model_folder.iterdir():
+        assert secret.encode() not in path.read_bytes()
+    assert (run.model_folder / "chat_template.jinja").read_bytes() == (
+        Path(start.model) / "chat_template.jinja"
+    ).read_bytes()
+    own, new = (json.loads((folder / "config.json").read_text()) for folder in (Path(start.model), run.model_folder))
+    assert own == new
+    loaded = load_whole(StartingModel(str(run.model_folder)).source, torch.float32, "cpu")
+    assert set(loaded.state_dict()) == set(load_whole(start.source, torch.float32, "cpu").state_dict())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in loaded.modules())
+    ids = torch.tensor([list(start.renderer.render(PAIRS[0].prompt, PAIRS[0].chosen).ids)])
+    with torch.no_grad():
+        kept = dict(_tensors(run.model_folder))
+        fresh = type(loaded)(loaded.config)
+        fresh.load_state_dict(kept)
+        assert torch.equal(loaded(input_ids=ids).logits, fresh(input_ids=ids).logits)
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    from safetensors.torch import load_file
+
+    yield from load_file(folder / "model.safetensors").items()
+
+
+@pytest.mark.parametrize(
+    ("one", "what"),
+    [
+        (Steering(4, vector(), "chosen"), "no such layer"),
+        (Steering(1, np.ones(5, np.float32), "chosen"), "does not fit"),
+    ],
+)
+def test_a_vector_that_does_not_fit_is_refused(start: StartingModel, tmp_path: Path, one: Steering, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        train(PAIRS, plain(PAIRS, steering=(one,)), start, PLAIN, tmp_path / "run")
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_is_saved_alone_and_merged(start: StartingModel, tmp_path: Path) -> None:
+    config = replace(PLAIN, lora_r=4, lora_target_modules=("q_proj", "v_proj"), learning_rate=1e-2)
+    run = train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
+    assert run.adapter_folder is not None
+    assert {path.name for path in run.adapter_folder.iterdir()} >= {"adapter_model.safetensors", "adapter_config.json"}
+    own, merged = (dict(_tensors(folder)) for folder in (Path(str(start.model)), run.model_folder))
+    changed = {name for name in own if not torch.equal(own[name], merged[name])}
+    assert changed == {name for name in own if "q_proj" in name or "v_proj" in name}
+    assert load_model(str(run.model_folder)).renderer.fingerprint == start.renderer.fingerprint
+
+
+def test_an_adapter_on_a_module_that_is_not_there_names_those_that_are(start: StartingModel, tmp_path: Path) -> None:
+    config = replace(PLAIN, lora_r=4, lora_target_modules=("q_proj", "c_attn"))
+    with pytest.raises(UsageError, match=r"c_attn[\s\S]*it has: down_proj, gate_proj, k_proj"):
+        train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
+
+
+def test_a_packed_models_saved_folder_is_plain_safetensors(start: StartingModel, tmp_path: Path) -> None:
+    from transformers import LlamaConfig
+
+    packed = load_whole(start.source, torch.float32, "cpu")
+    packed.config.quantization_config = {"quant_method": "gguf"}
+    fresh = _without_packing(packed)
+    fresh.save_pretrained(tmp_path)
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
+    assert isinstance(fresh.config, LlamaConfig)
+    assert all(torch.equal(one, fresh.state_dict()[name]) for name, one in packed.state_dict().items())
+
+
+# --- did it move? -----------------------------------------------------------------------------------------------------
+
+
+def test_held_out_groups_are_whole_and_do_not_depend_on_the_order(start: StartingModel) -> None:
+    pairs = [replace(pair, group=f"g{i // 3}") for i, pair in enumerate(made_pairs(90))]
+    used, kept = split_held_out(pairs, 0.3)
+    assert {pair.group for pair in used} & {pair.group for pair in kept} == set()
+    assert 10 <= len(kept) <= 50
+    assert {pair.id for pair in split_held_out(pairs[::-1], 0.3)[1]} == {pair.id for pair in kept}
+    assert split_held_out(pairs, 0.0)[1] == []
+    many = [replace(pair, group=f"g{i}") for i, pair in enumerate(made_pairs(1000))]
+    assert len(split_held_out(many, 0.5)[1]) == 200
+
+
+def test_the_end_of_training_says_whether_it_moved_the_model(start: StartingModel, tmp_path: Path) -> None:
+    pairs = made_pairs(40)
+    config = replace(PLAIN, held_out_share=0.3)
+    still, far = (
+        train(pairs, plain(pairs), start, replace(config, learning_rate=rate), tmp_path / name).moved
+        for rate, name in ((0.0, "still"), (1e-3, "far"))
+    )
+    assert (still.accuracy, still.margin_nats) == (0.5, 0.0)
+    assert still.kl_nats_per_token == pytest.approx(0, abs=1e-6)
+    assert "did not move" in still.note
+    assert far.accuracy is not None
+    assert far.accuracy > 0.8
+    assert far.kl_nats_per_token is not None
+    assert far.kl_nats_per_token > 0.01
+    assert far.note == "training moved the held-out preference towards the chosen answers"
+    assert far.n_pairs == still.n_pairs > 5
+
+
+def test_margin_and_divergence_agree_with_plain_forward_passes(start: StartingModel, tmp_path: Path) -> None:
+    pairs = made_pairs(40)
+    run = train(pairs, plain(pairs), start, replace(PLAIN, held_out_share=0.2), tmp_path / "run")
+    kept = split_held_out(pairs, 0.2)[1]
+    before = load_whole(start.source, torch.float32, "cpu")
+    after = load_whole(StartingModel(str(run.model_folder)).source, torch.float32, "cpu")
+    margins, divergences = [], []
+    for pair in kept:
+        gains = []
+        for side in ("chosen", "rejected"):
+            text = plain_sequence(pair, side, start.renderer)
+            gains.append(
+                logps_by_hand(after, text.prompt_ids, text.ids) - logps_by_hand(before, text.prompt_ids, text.ids)
+            )
+            with torch.no_grad():
+                now, then = (
+                    torch.log_softmax(model(input_ids=torch.tensor([[*text.prompt_ids, *text.ids]])).logits[0], -1)
+                    for model in (after, before)
+                )
+            at = slice(len(text.prompt_ids) - 1, -1)
+            divergences += (now.exp() * (now - then)).sum(-1)[at].tolist()
+        margins.append(gains[0] - gains[1])
+    assert run.moved.margin_nats == pytest.approx(np.mean(margins), rel=1e-4)
+    assert run.moved.accuracy == np.mean(np.array(margins) > 0)
+    assert run.moved.kl_nats_per_token == pytest.approx(np.mean(divergences), rel=1e-3)
+    assert run.moved.n_kl_tokens == len(divergences)
+
+
+def test_the_moved_check_reads_held_out_pairs_plainly(start: StartingModel, tmp_path: Path) -> None:
+    """Offsets, masks, instructions and steering of held-out pairs change nothing of the check."""
+    pairs = made_pairs(40)
+    kept = split_held_out(pairs, 0.2)[1]
+    told = plain(
+        pairs,
+        offsets_nats=np.array([50.0 * (pair in kept) for pair in pairs]),
+        chosen_masked={pair.id: ((0, 4),) for pair in kept},
+        chosen_instruction={pair.id: "use" for pair in kept},
+    )
+    runs = [
+        train(pairs, recipe, start, replace(PLAIN, held_out_share=0.2), tmp_path / name)
+        for recipe, name in ((plain(pairs), "plain"), (told, "told"))
+    ]
+    assert runs[0].moved == runs[1].moved
+
+
+# --- stopping, resuming, failing --------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """A run that ends in the middle."""
+
+
+def killed_at(step: int) -> Any:
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "training" and done == step:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("objective", ["dpo", "sft"])
+@pytest.mark.parametrize("lora_r", [0, 2])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    start: StartingModel, tmp_path: Path, objective: str, lora_r: int
+) -> None:
+    config = replace(PLAIN, num_train_epochs=2.0, save_steps=2, lora_r=lora_r, gradient_accumulation_steps=1)
+    recipe = plain(PAIRS, objective, weights=np.linspace(0.5, 2, len(PAIRS)))
+    whole = train(PAIRS, recipe, start, config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(PAIRS, recipe, start, config, tmp_path / "broken", progress=killed_at(5))
+    assert not (tmp_path / "broken" / "run.json").exists()
+    steps: list[int] = []
+    again = train(
+        PAIRS,
+        recipe,
+        start,
+        config,
+        tmp_path / "broken",
+        progress=lambda stage, done, total: steps.append(done) if stage == "training" else None,
+    )
+    assert steps == [5, 6]
+    assert again.losses == whole.losses
+    assert (again.model_folder / "model.safetensors").read_bytes() == (
+        whole.model_folder / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_finished_run_is_returned_and_another_ones_folder_refused(start: StartingModel, tmp_path: Path) -> None:
+    run = train(PAIRS, plain(PAIRS), start, PLAIN, tmp_path / "run")
+    at = (run.model_folder / "model.safetensors").stat().st_mtime_ns
+    assert train(PAIRS, plain(PAIRS), start, replace(PLAIN, save_steps=7), tmp_path / "run") == run
+    assert (run.model_folder / "model.safetensors").stat().st_mtime_ns == at
+    with pytest.raises(ProductError, match="another run"):
+        train(PAIRS, plain(PAIRS), start, replace(PLAIN, beta=0.3), tmp_path / "run")
+
+
+def test_half_a_checkpoint_is_not_resumed_from(start: StartingModel, tmp_path: Path) -> None:
+    config = replace(PLAIN, num_train_epochs=2.0, save_steps=2)
+    whole = train(PAIRS, plain(PAIRS), start, config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(PAIRS, plain(PAIRS), start, config, tmp_path / "run", progress=killed_at(5))
+    (tmp_path / "run/checkpoints/checkpoint-4/whole.json").unlink()
+    (tmp_path / "run/checkpoints/checkpoint-4/model.safetensors").write_bytes(b"half")
+    assert train(PAIRS, plain(PAIRS), start, config, tmp_path / "run").losses == whole.losses
+
+
+def test_a_full_disk_is_told_and_the_earlier_checkpoint_kept(
+    start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(PLAIN, num_train_epochs=2.0, save_steps=2)
+    whole = train(PAIRS, plain(PAIRS), start, config, tmp_path / "whole")
+    save = torch.save
+
+    def full(thing: Any, path: Any, *rest: Any) -> None:
+        if "checkpoint-4" in str(path):
+            raise OSError(28, "No space left on device")
+        save(thing, path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(ProductError, match=r"No space left[\s\S]*checkpoint-2 is whole"):
+            train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["checkpoint-2"]
+    again = train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
+    assert again.losses == whole.losses
+
+
+def test_a_diverging_run_stops_with_advice_and_saves_nothing(start: StartingModel, tmp_path: Path) -> None:
+    offsets = np.full(len(PAIRS), np.nan)
+    with pytest.raises(UsageError, match=r"diverged[\s\S]*step 1[\s\S]*lower learning_rate"):
+        train(PAIRS, plain(PAIRS, offsets_nats=offsets), start, PLAIN, tmp_path / "run")
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_the_reference_is_read_once_and_shared_by_content(
+    start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = replace(start, reference_folder=tmp_path / "reference")
+    first = train(PAIRS, plain(PAIRS), shared, PLAIN, tmp_path / "first")
+    calls: list[str] = []
+    flipped = plain(PAIRS, flipped=np.arange(len(PAIRS)) % 2 == 0, offsets_nats=np.ones(len(PAIRS)))
+    train(PAIRS, flipped, shared, PLAIN, tmp_path / "second", progress=lambda stage, done, total: calls.append(stage))
+    assert "reference log-probs" not in calls
+    assert first.losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    masked = plain(PAIRS, chosen_masked={PAIRS[0].id: ((0, 3),)})
+    train(PAIRS, masked, shared, PLAIN, tmp_path / "third", progress=lambda stage, done, total: calls.append(stage))
+    assert "reference log-probs" in calls
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_yaml_with_trls_key_names(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("learning_rate: 1e-7\nbeta: 2\nlora_target_modules: [q_proj]\nbf16: false\n")
+    assert load_config(tmp_path / "train.yaml") == TrainConfig(
+        learning_rate=1e-7, beta=2.0, lora_target_modules=("q_proj",), bf16=False
+    )
+    (tmp_path / "train.yaml").write_text("")
+    assert load_config(tmp_path / "train.yaml") == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("learning_rat: 1", "nearest: learning_rate"),
+        ("beta: large", "beta must be a number"),
+        ("seed: 1.5", "seed must be a whole number"),
+        ("bf16: 1", "bf16 must be true or false"),
+        ("beta: .nan", "beta is out of range"),
+        ("held_out_share: 0.9", "out of range"),
+        ("lr_scheduler_type: linnear", "nearest: linear"),
+        ("num_train_epochs: 0", "nothing to train"),
+        ("- 1", "keys and values"),
+        ("a: [", "cannot be read"),
+        ("lora_target_modules: q_proj", "a list of names"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    with pytest.raises(UsageError, match=found):
+        load_config(tmp_path / "train.yaml")

@@ -7,6 +7,8 @@ Refuses: DeepSpeed (not tried; FSDP does the same).
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,19 @@ from tiltscope.lm.model import load_tokenizer, load_whole
 from tiltscope.recipe import Recipe
 from tiltscope.training.config import TrainConfig
 from tiltscope.training.models import StartingModel, lora_settings, training_model
+from tiltscope.training.reference import kept_logps
 from tiltscope.training.rows import TokenRows, TokenSequence, dataset_columns, example_columns
 from tiltscope.training.tiltscope_trl import ExampleCollator, PairCollator
 from tiltscope.training.trainers import ExampleTrainer, PairTrainer, SteeredExamples, SteeredPairs
 
-__all__ = ["build_trainer", "give_rows", "reference_model", "reference_sequences"]
+__all__ = ["build_trainer", "give_rows", "reference_model", "reference_sequences", "start_logps"]
 
 
 def build_trainer(tokens: TokenRows, recipe: Recipe, start: StartingModel, config: TrainConfig, folder: Path) -> Any:
     """Return the trainer of the recipe's objective, with its model; its rows come later, with `give_rows`."""
     model = training_model(start.source, config)
     lora = lora_settings(model, config)
-    pad, generation_pad = model.config.pad_token_id, model.generation_config.pad_token_id
+    own = copy.deepcopy(model.config), copy.deepcopy(model.generation_config)
     tokenizer, _ = load_tokenizer(start.source, start.template)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -49,8 +52,8 @@ def build_trainer(tokens: TokenRows, recipe: Recipe, start: StartingModel, confi
         processing_class=tokenizer,
         peft_config=lora,
     )
-    # TRL writes its pad token into the model's configuration; the saved model keeps its own.
-    trainer.own_pads = (pad, generation_pad)
+    # The trainer changes the pad token and the cache in the model's configuration; the saved model keeps its own.
+    trainer.own_settings = own
     if trainer.is_deepspeed_enabled:
         raise UsageError("DeepSpeed is not supported", hint="launch with FSDP: examples/configs/fsdp.yaml")
     trainer.remove_callback(PrinterCallback)
@@ -102,6 +105,18 @@ def reference_sequences(tokens: TokenRows) -> list[TokenSequence]:
 def give_rows(trainer: Any, tokens: TokenRows, logps: dict[str, float]) -> None:
     """Give the trainer its rows, with the reference's log-probs."""
     trainer.train_dataset = _dataset(tokens, logps)
+
+
+def start_logps(
+    trainer: Any, start: StartingModel, sequences: Sequence[TokenSequence], folder: Path
+) -> dict[str, float]:
+    """Return the starting model's summed log-probs (nats) by key; call it before the first step.
+
+    They are kept in the starting model's own folder, or in `folder`, apart for each model and number format.
+    """
+    kind = f"{start.source.fingerprint}-{trainer.model.dtype}-bf16={trainer.args.bf16}".replace("torch.", "")
+    place = (start.reference_folder or folder) / kind
+    return kept_logps(trainer, reference_model(trainer, start), sequences, place, progress=trainer.progress)
 
 
 def reference_model(trainer: Any, start: StartingModel) -> Any:

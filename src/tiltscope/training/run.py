@@ -25,11 +25,11 @@ from tiltscope.artifact import FORMAT_VERSION, fingerprint, read_manifest, write
 from tiltscope.errors import ProductError
 from tiltscope.pairs import Pair
 from tiltscope.recipe import Recipe
-from tiltscope.training.build import build_trainer, give_rows, reference_model, reference_sequences
+from tiltscope.training.build import build_trainer, give_rows, reference_model, reference_sequences, start_logps
 from tiltscope.training.config import TrainConfig
 from tiltscope.training.models import StartingModel, layers_of, save_tokenizer, without_bars
-from tiltscope.training.moved import HeldOut, HeldOutStates, Moved, held_out, moved
-from tiltscope.training.reference import kept_logps, summed_logps
+from tiltscope.training.moved import HeldOutStates, Moved, held_out, moved
+from tiltscope.training.reference import summed_logps
 from tiltscope.training.rows import TokenRows, split_held_out, token_rows
 from tiltscope.training.steering import Steerer
 from tiltscope.training.trainers import WHOLE, Progress, last_checkpoint, not_written
@@ -110,8 +110,11 @@ class _Work:
 
 def _run(trainer: Any, work: _Work, recipe: Recipe, kept_out: Sequence[Pair]) -> Run:
     pairs = held_out(kept_out, work.start.renderer)
-    before = _read_start(trainer, pairs, work)
-    give_rows(trainer, work.tokens, before)
+    logps = start_logps(trainer, work.start, reference_sequences(work.tokens), work.out / "reference")
+    give_rows(trainer, work.tokens, logps)
+    # Read in the same batches as afterwards: a model that did not move then gives the same numbers to the bit.
+    before = summed_logps(trainer, reference_model(trainer, work.start), pairs.sequences)
+    trainer.kept_reference = None
     states = None if trainer.is_fsdp_enabled or not pairs.pairs else HeldOutStates(trainer, pairs)
     _train(trainer, recipe, work.out / "checkpoints")
     after = summed_logps(trainer, trainer.model_wrapped, pairs.sequences)
@@ -157,16 +160,6 @@ def _finished(out: Path, facts: Mapping[str, Any]) -> Run | None:
             hint="give another folder, or remove this one",
         )
     return load_run(out) if marker.name == "run.json" else None
-
-
-def _read_start(trainer: Any, pairs: HeldOut, work: _Work) -> dict[str, float]:
-    """Log-probs of the starting model: of the reference's conversations, and of the held-out ones."""
-    start = work.start
-    model = reference_model(trainer, start)
-    kind = f"{start.source.fingerprint}-{trainer.model.dtype}-bf16={trainer.args.bf16}".replace("torch.", "")
-    folder = (start.reference_folder or work.out / "reference") / kind
-    wanted = [*reference_sequences(work.tokens), *pairs.sequences]
-    return kept_logps(trainer, model, wanted, folder, progress=trainer.progress)
 
 
 def _train(trainer: Any, recipe: Recipe, checkpoints: Path) -> None:
@@ -230,7 +223,7 @@ def _save_model(trainer: Any, start: StartingModel, out: Path) -> None:
     """Write model/ and adapter/. A sharded model is gathered by TRL; a sharded adapter is not merged."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.config.pad_token_id, base.generation_config.pad_token_id = trainer.own_pads
+    base.config, base.generation_config = trainer.own_settings
     folder = out / ("adapter" if base is not model else "model")
     if trainer.is_fsdp_enabled:
         trainer.save_model(str(folder))

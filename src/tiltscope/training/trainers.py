@@ -52,7 +52,7 @@ class _Ours:
     steerer: Steerer | None = None
     progress: Progress | None = None
     kept_reference: Any = None
-    own_pads: tuple[Any, Any] = (None, None)
+    own_settings: tuple[Any, Any] = (None, None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the numbers of a step, tell of it, and stop where they are not numbers."""
