@@ -674,6 +674,15 @@ def test_leaving_out_what_another_decision_amplifies_is_a_conflict() -> None:
     assert reasons == []
 
 
+def test_leaving_out_a_few_of_them_is_none() -> None:
+    up = (named("up", "reward_shaping", "amplify"), DATA.scored(NEIGHBOUR))
+    start = empty_recipe(DATA.ids, "dpo")
+    few = (named("few", "example_filtering", "suppress", strength=0.02), DATA.scored())
+    many = (named("many", "example_filtering", "suppress", strength=0.3), DATA.scored())
+    assert prepare(start, [few, up]).conflicts == ()
+    assert [one.first for one in prepare(start, [many, up]).conflicts] == ["many"]
+
+
 def test_texts_that_lack_a_pair_are_refused() -> None:
     lengthless = whole(chosen_chars=None, rejected_chars=None)
     with pytest.raises(UsageError, match="answers are missing"):

@@ -145,6 +145,19 @@ def test_wishes_that_contradict_are_named_together() -> None:
     assert "(0, 1) contradictory wishes" in reasons(tilt)
 
 
+def test_a_wish_that_stands_in_nobodys_way_is_not_named_with_those_that_contradict() -> None:
+    other = (np.random.default_rng(9).random((300, 16, 1)) < 0.4).astype(float)
+    tilt = minimum_kl_tilt(np.concatenate([family(), other], axis=2), RateWish({0: 0.15, 1: 0.35}, (3,)))
+    assert [one.concepts for one in tilt.unreachable if one.concepts] == [(0, 1)]
+
+
+def test_one_concept_twice_is_met_once() -> None:
+    twice = np.concatenate([OWN, OWN[..., :1]], axis=2)
+    tilt = minimum_kl_tilt(twice, RateWish({0: 0.3, 2: 0.3}, (1,)))
+    assert tilt.unreachable == ()
+    np.testing.assert_allclose(tilt.reached, [0.3, tilt.start[1], 0.3], atol=3e-4)
+
+
 def test_three_wishes_that_only_contradict_together_are_named_together() -> None:
     phi = np.zeros((50, 9, 3))
     for k in range(3):
