@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from made_model import PLAIN, MadeModel, bold_only, made_evaluation, made_prompts
+from tiltscope.behaviours.measured import Behaviour, behaviour
 from tiltscope.errors import InconclusiveError, ModelError, ProductError, UsageError
 from tiltscope.evaluation import (
+    Comparison,
+    EndpointAnswers,
     Evaluation,
     EvaluationSettings,
+    Judge,
+    as_markdown,
+    as_text,
     blinded,
+    buyer_content,
+    buyer_html,
+    buyer_markdown,
     compare,
     crossed_mean,
     evaluate,
@@ -278,3 +295,191 @@ def test_examples_can_be_blinded_and_the_key_opens_them(three_arms: dict[str, li
         assert "base" not in (one.left, one.right)
         assert one.left_score is None
         assert (one.left_text if key[str(number)] == "base" else one.right_text) == plain.left_text
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+HOSTILE = "<script>alert(1)</script> | `x` ``` [a](http://b) \u202etxet {{ 7*7 }}"
+
+
+def hostile_comparison(tmp_path: Path) -> Comparison:
+    def answer(prompts, *, n, seed, temperature, max_new_tokens):  # type: ignore[no-untyped-def]
+        return [[HOSTILE + " **b**"] for _ in prompts]
+
+    named = [replace(bold_only()[0], name=HOSTILE)]
+    asked = EvaluationSettings(HOSTILE)
+    evil = evaluate(answer, named, made_prompts(12), asked, folder=tmp_path / "evil")
+    good = made_evaluation(tmp_path, "good", 0.2, n_prompts=12, n_answers=1, behaviours=named)
+    return compare({"base": [good], HOSTILE: [evil]})
+
+
+def test_tables_show_every_row_with_its_unit(three_arms: dict[str, list[Evaluation]]) -> None:
+    text = as_text(compare(three_arms, targets=["bold"]))
+    assert "planned against plain" in text
+    assert "bold text (target)" in text
+    assert text.count("points [") == 3
+    assert "a single model" in text
+
+
+def test_no_text_from_a_model_acts_as_markup(tmp_path: Path) -> None:
+    found = hostile_comparison(tmp_path)
+    content = buyer_content(found, audit={HOSTILE: HOSTILE})
+    pages = {"html": buyer_html(content), "md": buyer_markdown(content), "table": as_markdown(found)}
+    for name, page in pages.items():
+        assert "\u202e" not in page, name
+    assert "<script" not in pages["html"]
+    assert "<script" not in pages["md"]
+    assert re.findall(r"<[^>]*\b(?:src|href|on\w+)=", pages["html"]) == []
+    outside = pages["table"].split("````text")[0]
+    assert "<script" not in outside
+    assert "````text\n" in pages["table"]  # longer than the three backticks inside
+
+
+def test_the_page_for_buyers_says_what_moved_and_what_was_not_tested(three_arms: dict[str, list[Evaluation]]) -> None:
+    found = compare({"base": three_arms["base"], "plain": three_arms["plain"]}, targets=["bold"])
+    said = {"product": "verdict", "outcome": "fail", "results": [{"outcome": "fail", "rule": "bold", "why": "rose"}]}
+    page = buyer_markdown(buyer_content(found, verdict=said, audit={"pairs read": "400"}))
+    assert "At least one limit is broken" in page
+    moved = page.split("## What moved")[1].split("## What was not seen to move")[0]
+    assert "bold text, aimed at" in moved
+    assert "3 of 3" in moved
+    assert "declines harmful requests" in page.split("## What was not tested")[1]
+    assert "pairs read: 400" in page
+    assert "3 separately trained models" in page
+
+
+def test_without_an_audit_the_page_says_so(three_arms: dict[str, list[Evaluation]]) -> None:
+    found = compare({"base": three_arms["base"], "planned": three_arms["planned"][:1]})
+    page = buyer_html(buyer_content(found))
+    assert "Nothing about an audit" in page
+    assert "one run per arm was tested" in page
+    assert buyer_content(found)["moved"] == []
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A chat-completions server on the loopback that answers what `reply(body, number)` says."""
+
+    def __init__(self, reply: Callable[[dict[str, Any], int], bytes | str | None]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        bodies = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                bodies.append(body)
+                said = reply(body, len(bodies))
+                if said is None:
+                    self.send_error(500)
+                    return
+                raw = (
+                    said
+                    if isinstance(said, bytes)
+                    else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+                )
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(BrokenPipeError):  # the other side has given up waiting
+                    self.wfile.write(raw)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def test_an_endpoint_answers_with_its_own_seed_for_each_answer(tmp_path: Path) -> None:
+    with Server(lambda body, number: f"{PLAIN} **{number}**") as server:
+        model = EndpointAnswers(server.url, "m", timeout=5)
+        settings = EvaluationSettings(model.name, n_answers=2)
+        found = evaluate(model, bold_only(), made_prompts(3), settings, folder=tmp_path)
+        assert found.scores[0].rate.mean == 1
+        assert len(server.bodies) == 6
+        assert len({(body["messages"][0]["content"], body["seed"]) for body in server.bodies}) == 6
+        assert not model.failures
+
+
+@pytest.mark.parametrize(
+    "bad", [None, b"nonsense", b"[1]", b'{"choices": []}', b'{"choices": [{"message": {"content": 3}}]}']
+)
+def test_a_failing_endpoint_gives_no_answer_and_is_counted(tmp_path: Path, bad: bytes | None) -> None:
+    with Server(lambda body, number: bad if number <= 2 else PLAIN) as server:
+        model = EndpointAnswers(server.url, "m", timeout=5)
+        found = evaluate(model, bold_only(), made_prompts(3), EvaluationSettings(model.name), folder=tmp_path)
+    assert found.n_missing == 1
+    assert sum(model.failures.values()) == 1
+    assert found.scores[0].rate.n_answers == 2
+
+
+def test_an_endpoint_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    with Server(lambda body, number: None) as server:
+        model = EndpointAnswers(server.url, "m", timeout=5, retries=0, give_up_after=3)
+        with pytest.raises(ModelError, match="3 times in a row"):
+            evaluate(model, bold_only(), made_prompts(9), EvaluationSettings(model.name), folder=tmp_path)
+    assert len(server.bodies) == 3
+
+
+def judged_behaviours() -> list[Behaviour]:
+    return [replace(behaviour("cheerfulness"), sets={"target": ("made",)})]
+
+
+def test_a_judge_is_a_second_opinion_with_abstentions_and_errors_apart(tmp_path: Path) -> None:
+    replies = ['{"yes": true}', '{"yes": false}', '{"abstain": true}', '{"yes": "maybe"}', "yes", '{"yes": 1}']
+    prompts = made_prompts(6)
+
+    def reply(body: dict[str, Any], number: int) -> str:
+        asked = json.loads(body["messages"][1]["content"])["prompt"][0][1]
+        return replies[int(asked.split()[-1].strip("?"))]
+
+    with Server(reply) as server:
+        judge = Judge(server.url, "j", timeout=5)
+        settings = EvaluationSettings("m")
+        found = evaluate(MadeModel(), judged_behaviours(), prompts, settings, folder=tmp_path, judge=judge)
+        counts = found.judged["cheerfulness_judged"]
+        assert (counts.answered, counts.abstained, counts.errors) == (2, 1, 3)
+        assert sum(counts.reasons.values()) == 3
+        rule, judged = found.scores
+        assert (rule.rate.mean, rule.rate.n_answers) == (0.0, 6)
+        assert (judged.rate.mean, judged.rate.n_answers) == (0.5, 2)
+        n_asked = len(server.bodies)
+        evaluate(MadeModel(), judged_behaviours(), prompts, settings, folder=tmp_path, judge=judge)
+        assert len(server.bodies) - n_asked == 3  # only the errors are asked again
+        write_evaluation(found, tmp_path)
+        assert read_evaluation(tmp_path).judged["cheerfulness_judged"] == counts
+
+
+def test_a_judge_that_times_out_is_an_error_not_a_no(tmp_path: Path) -> None:
+    def slow(body: dict[str, Any], number: int) -> str:
+        time.sleep(0.3)
+        return '{"yes": true}'
+
+    with Server(slow) as server:
+        judge = Judge(server.url, "j", timeout=0.05)
+        found = evaluate(
+            MadeModel(), judged_behaviours(), made_prompts(2), EvaluationSettings("m"), folder=tmp_path, judge=judge
+        )
+    assert dict(found.judged["cheerfulness_judged"].reasons) == {"timed out": 2}
+    assert found.scores[1].rate.n_answers == 0
+
+
+def test_the_key_of_an_endpoint_is_never_shown() -> None:
+    shown = repr(Judge("http://127.0.0.1", "j", "secret")) + repr(EndpointAnswers("http://127.0.0.1", "m", "secret"))
+    assert "secret" not in shown
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="web address"):
+        Judge("file:///etc/passwd", "j")

@@ -185,7 +185,9 @@ def poetic(text: str) -> float:
     if _n(_FIGURES, text) >= 3:
         return 1.0
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    verse = [line for line in lines if len(line) <= 60 and re.match(r"[\"'“A-Za-z]", line) and line.count(" ") >= 2]
+    verse = [
+        line for line in lines if len(line) <= 60 and re.match(r"[\"'“]?[A-Za-z'’]+,? [A-Za-z'’]+,? [A-Za-z'’]+", line)
+    ]
     return float(len(verse) >= 4 and len(verse) >= 0.7 * len(lines))
 
 

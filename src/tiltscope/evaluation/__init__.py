@@ -8,6 +8,7 @@ Refuses: to know what a model is: whoever answers is a function. Errors and abst
 from __future__ import annotations
 
 from tiltscope.evaluation.answers import Answer, AnswerFunction, EvaluationSettings
+from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.compare import Arm, Change, Comparison, compare, read_comparison, write_comparison
 from tiltscope.evaluation.crossed import Estimate, crossed_mean
 from tiltscope.evaluation.endpoint import EndpointAnswers
@@ -22,6 +23,7 @@ from tiltscope.evaluation.evaluate import (
 )
 from tiltscope.evaluation.examples import Example, blinded
 from tiltscope.evaluation.judge import Judge, JudgeCounts
+from tiltscope.evaluation.tables import as_markdown, as_text
 
 __all__ = [
     "Answer",
@@ -38,7 +40,12 @@ __all__ = [
     "JudgeCounts",
     "Rate",
     "Scores",
+    "as_markdown",
+    "as_text",
     "blinded",
+    "buyer_content",
+    "buyer_html",
+    "buyer_markdown",
     "compare",
     "crossed_mean",
     "evaluate",
