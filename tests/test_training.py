@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -569,8 +574,7 @@ def killed_at(step: int) -> Any:
     return progress
 
 
-@pytest.mark.parametrize("objective", ["dpo", "sft"])
-@pytest.mark.parametrize("lora_r", [0, 2])
+@pytest.mark.parametrize(("objective", "lora_r"), [("dpo", 0), ("sft", 2)])
 def test_a_stopped_run_goes_on_to_the_same_weights(
     start: StartingModel, tmp_path: Path, objective: str, lora_r: int
 ) -> None:
@@ -690,3 +694,56 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, text: str, fou
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(UsageError, match=found):
         load_config(tmp_path / "train.yaml")
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+    import sys
+    from dataclasses import replace
+    from pathlib import Path
+
+    import numpy as np
+
+    sys.path.insert(0, sys.argv[1])
+    from training_models import PLAIN, made_pairs, plain
+    from tiltscope.training import StartingModel, train
+
+    pairs = made_pairs(24)
+    config = replace(PLAIN, per_device_train_batch_size=int(sys.argv[4]), save_steps=4)
+    for objective in ("dpo", "sft"):
+        recipe = plain(pairs, objective, weights=np.linspace(0.5, 2, len(pairs)))
+        train(pairs, recipe, StartingModel(sys.argv[2]), config, Path(sys.argv[3]) / objective)
+"""
+
+
+def test_two_processes_train_as_one_at_the_same_global_batch(start: StartingModel, tmp_path: Path) -> None:
+    """Under `accelerate launch`, with gloo: what runs on several GPUs runs here on two CPU processes."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", str(port), str(script), str(Path(__file__).parent), str(start.model)]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "two"), "2"],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    pairs = made_pairs(24)
+    for objective in ("dpo", "sft"):
+        recipe = plain(pairs, objective, weights=np.linspace(0.5, 2, len(pairs)))
+        config = replace(PLAIN, per_device_train_batch_size=4)
+        one = train(pairs, recipe, start, config, tmp_path / "one" / objective)
+        two = load_run(tmp_path / "two" / objective)
+        assert two.n_steps == 6
+        assert two.losses == pytest.approx(one.losses, abs=1e-4)
+        assert min(one.losses) < 0.9 * max(one.losses)  # the curve is no flat line
+        weights = [dict(_tensors(run.model_folder)) for run in (one, two)]
+        assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])

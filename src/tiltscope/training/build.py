@@ -80,6 +80,7 @@ def _arguments(objective: str, config: TrainConfig, folder: Path) -> Any:
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a loss that is not a number must be seen
         "use_cpu": not on_gpu,
+        "ddp_find_unused_parameters": False,  # every weight takes part in every step
         "activation_checkpointing": on_gpu,
         "dataloader_pin_memory": on_gpu,
         "remove_unused_columns": False,
