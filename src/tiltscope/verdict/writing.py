@@ -131,7 +131,8 @@ def draft_limits(decisions: Sequence[Mapping[str, Any]], *, measured: Sequence[s
         if action not in ("suppress", "amplify"):
             continue
         if id not in known:
-            lacking.append(f"  # {visible(str(one.get('name') or id))} is decided ({action}), but nothing measures it")
+            name = " ".join(visible(str(one.get("name") or id)).split())  # a line break would end the comment
+            lacking.append(f"  # {name} is decided ({action}), but nothing measures it")
         elif action == "suppress":
             rules[id] = "at most +2 points vs base" if units.get(id, "share") == "share" else "at most +5 % vs base"
         else:
