@@ -1,12 +1,12 @@
 """Does the audit find what was planted, and only that? Three generator seeds of the bundled dataset, with their keys.
 
-    python benchmarks/answer_key.py --work WORK [--seeds 0 1 2] [--pairs 600]
+    python benchmarks/answer_key.py --work WORK [--seeds 3 4 5] [--pairs 600]
 
 A confirmed hypothesis speaks of a trait when its concept's presence in the answers correlates with the trait's rule at
 |r| >= .5, and with no other trait more. Global traits count as found when a global hypothesis says "more"; prompt-tied
 ones when a prompt hypothesis says "more" and its region matches the kind of prompt with pair F1 >= .7. A balanced trait
-counts as a false finding when any view confirms a hypothesis that speaks of it; listed apart are latents of two
-meanings: they speak of a balanced trait, lean by another, and the finding does not bear the balanced one's name.
+counts as a false finding when any view confirms a hypothesis that speaks of it. Seeds 0 to 2 and 7 were looked at while
+the method was made; the default seeds were not.
 Resumable: a finished study is not read again.
 Writes benchmarks/results/answer_key.json.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     """Audit each seed, compare with its key, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for datasets and studies")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--pairs", type=int, default=600)
     args = parser.parse_args()
     seeds = [_one_seed(args.work, seed, args.pairs) for seed in args.seeds]
@@ -86,15 +86,14 @@ def compare(opened: Opened, key: AnswerKey) -> dict[str, Any]:
             entry["first_f1"] = round(_f1(regions[tied[0]["region"]["id"]], wanted), 3) if tied else 0.0
             entry["found"] = entry["best_f1"] >= 0.7
         else:
-            mixed = [h["id"] for h in mine if h["namesake"] and not h["namesake"]["holds"]]
-            entry["confirmed_wrongly"] = sorted(h["id"] for h in mine if h["id"] not in mixed)
-            entry["of_two_meanings"] = sorted(mixed)
+            entry["confirmed_wrongly"] = sorted(h["id"] for h in mine)
         entry["strongest"] = next((f"{h['concept']['name']} {h['effect']:+.3f} q={h['q']:.2g}" for h in mine), None)
         traits[trait.id] = entry
     others = [h for h in confirmed if of_trait[h["id"]] is None]
     return {
         "traits": traits,
         "n_confirmed": len(confirmed),
+        "n_mixed": sum(h["verdict"] == "mixed" for h in read_hypotheses(opened.folder)),
         "n_confirmed_families": sum(h["family"] == h["id"] for h in confirmed),
         "confirmed_of_no_trait": [
             f"{h['id']} {h['concept']['name']} {h['effect']:+.3f} q={h['q']:.2g}" for h in others

@@ -98,7 +98,7 @@ class Hypothesis:
     half_a: float
     half_b: float
     confirmed: bool
-    verdict: str  # confirmed | not confirmed | not a candidate | too few witnesses
+    verdict: str  # confirmed | mixed | not confirmed | not a candidate | too few witnesses
     length: str  # robust to length | not robust to length | inseparable from length
     baselines: dict[str, Baseline]  # length, markdown, punctuation, bag_of_words
     family: str  # id of the strongest hypothesis that says the same, its own id where that is itself

@@ -2,7 +2,8 @@
 
 In:  hypotheses as they stand in hypotheses.json, names.json, the study's pairs and features.
 Out: the same hypotheses with `concept` and `region` named, `namesake`, and `family`; their statistics as they were.
-Refuses: a behaviour's name for a finding when that behaviour, measured by rule, does not lean with it.
+Refuses: to confirm a finding, or to give it a behaviour's name, when that behaviour, measured by rule, does not lean
+     with it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["Data", "tell"]
 
 Row = dict[str, Any]
 
+MIXED = "mixed"  # the latents lean, the behaviour they are named after does not
 _CLEAR_FROM = 0.7  # held-out balanced accuracy from which a name of tokens tells a reader something
 
 
@@ -94,10 +96,19 @@ def _named(hypothesis: Row, names: Mapping[str, Any], made_from: Mapping[str, st
         region = {**region, "name": of_region["name"], "top_tokens": _tokens(of_region)}
     return {
         **hypothesis,
+        **_judged(hypothesis, namesake),
         "concept": concept,
         "region": region,
         "namesake": plain(asdict(namesake)) if namesake else None,
     }
+
+
+def _judged(hypothesis: Row, namesake: Namesake | None) -> Row:
+    """Confirmed by the test and, where a behaviour names it, by that behaviour: else it leans by something unnamed."""
+    if hypothesis["verdict"] not in ("confirmed", MIXED):
+        return {}
+    mixed = namesake is not None and not namesake.holds
+    return {"confirmed": not mixed, "verdict": MIXED if mixed else "confirmed"}
 
 
 def _tokens(named: Mapping[str, Any]) -> list[str]:
