@@ -204,6 +204,25 @@ def test_the_interval_covers_new_prompts_and_new_seeds(sd_seed: float, sd_prompt
     assert covered / n >= 0.91
 
 
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("n_answers", [1, 8])
+def test_rare_events_are_covered(rate: float, n_answers: int) -> None:
+    """The same rare behaviour on both sides: an interval that leaves out 0 would be a false alarm."""
+    draw = np.random.default_rng(7)
+    n, missed = 500, 0
+    for _ in range(n):
+        one, other = draw.binomial(n_answers, rate, (2, 1, 60)) / n_answers
+        found = crossed_mean(one - other, witness=1)
+        missed += not found.low <= 0 <= found.high
+    assert missed / n <= 0.07
+
+
+def test_many_answers_are_not_widened_by_the_witnesses() -> None:
+    draw = np.random.default_rng(8)
+    d = draw.normal(0.2, 0.3, (1, 60))
+    assert crossed_mean(d, witness=1).se <= 1.03 * crossed_mean(d, witness=0).se
+
+
 def test_prompts_that_show_no_change_are_no_proof() -> None:
     few, many = crossed_mean(np.zeros((3, 20)), witness=1), crossed_mean(np.zeros((3, 400)), witness=1)
     assert few.high > 0.1
@@ -262,7 +281,7 @@ def test_arms_that_were_asked_otherwise_are_refused(three_arms: dict[str, list[E
 
 
 def test_the_same_evaluation_on_both_sides_is_refused(three_arms: dict[str, list[Evaluation]]) -> None:
-    with pytest.raises(UsageError, match="given twice"):
+    with pytest.raises(UsageError, match="are the same"):
         compare({"base": three_arms["base"], "planned": three_arms["base"]})
 
 
@@ -329,6 +348,8 @@ def test_no_text_from_a_model_acts_as_markup(tmp_path: Path) -> None:
         assert "\u202e" not in page, name
     assert "<script" not in pages["html"]
     assert "<script" not in pages["md"]
+    assert "&&#" not in pages["md"] + pages["table"]  # nothing is escaped twice
+    assert "&#60;script&#62;" in pages["md"]
     assert re.findall(r"<[^>]*\b(?:src|href|on\w+)=", pages["html"]) == []
     outside = pages["table"].split("````text")[0]
     assert "<script" not in outside

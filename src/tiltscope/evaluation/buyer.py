@@ -44,7 +44,8 @@ def buyer_content(
         "tested": _tested(comparison),
         "domains": [{"set": name.replace("_", " "), "n": n} for name, n in comparison.prompts.items()],
         "moved": [_row(one) for one in sorted(moved, key=lambda one: (not one.is_target, one.q))],
-        "still": [_row(one) for one in still],
+        "still": [_row(one) for one in still if one.role == "target"],
+        "still_elsewhere": sum(one.role != "target" for one in still),
         "not_tested": _not_tested(comparison, rows),
         "audit": dict(audit or {}),
         "fingerprint": comparison.fingerprint,
@@ -82,7 +83,7 @@ def _row(one: Change) -> dict[str, str]:
         "before": level_words(one.before, one.unit),
         "after": level_words(one.after, one.unit),
         "change": change_words(one.difference, one.unit),
-        "seeds": f"{_agreeing(one)} of {len(one.seed_differences)}",
+        "seeds": f"{_agreeing(one)} of {len(one.seed_differences)}" if one.difference.effect else "–",
         "good": good if one.q < _MOVED_Q else "",
     }
 
@@ -131,6 +132,8 @@ def buyer_markdown(content: Mapping[str, Any]) -> str:
     ]
     for key, title in (("moved", "What moved"), ("still", "What was not seen to move")):
         lines += ["", f"## {title}", "", *_markdown_rows(content[key])]
+    if content["still_elsewhere"]:
+        lines += ["", _ELSEWHERE.format(content["still_elsewhere"])]
     lines += ["", _READING, "", "## What was not tested", "", *(f"- {escaped(one)}" for one in content["not_tested"])]
     lines += ["", "## How the data were audited", ""]
     lines += [f"- {escaped(key)}: {escaped(value)}" for key, value in content["audit"].items()] or [_NO_AUDIT]
@@ -141,6 +144,7 @@ _READING = (
     "Brackets hold 95 % of what chance in prompts and training runs would allow. Seeds: how many training runs moved "
     "the same way. “Not seen to move” is not proof of no change; the brackets say how large a change could hide."
 )
+_ELSEWHERE = "Of the same behaviours on neighbouring and unrelated prompts, {} more measurements were not seen to move."
 _NO_AUDIT = "Nothing about an audit of the training data was handed in."
 
 
@@ -159,4 +163,6 @@ def buyer_html(content: Mapping[str, Any]) -> str:
     source = files("tiltscope.evaluation").joinpath("buyer.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = visible
-    return environment.from_string(source).render(c=content, reading=_READING, no_audit=_NO_AUDIT)
+    return environment.from_string(source).render(
+        c=content, reading=_READING, elsewhere=_ELSEWHERE.format(content["still_elsewhere"]), no_audit=_NO_AUDIT
+    )

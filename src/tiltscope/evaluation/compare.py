@@ -42,8 +42,8 @@ class Change:
     difference: after less before, in shares (0.02 is two points) or in the behaviour's unit; relative: the same as a
     share of before (counts and values only). before, after: the levels. seed_differences, seed_relatives: each seed
     by itself over prompts, at a level that makes all seeds' intervals hold together in 95 % (Bonferroni).
-    n_prompts: prompts judged in every arm and seed; n_left_out: the others. q: Benjamini-Hochberg over all rows of
-    this pair of arms.
+    n_prompts: prompts judged in every arm and seed; n_left_out: the others. is_target: the plan aims at it, and these
+    are its target prompts. q: Benjamini-Hochberg over this pair of arms, targets and all the rest apart.
     """
 
     id: str
@@ -158,7 +158,11 @@ def _check_alike(everyone: Sequence[Evaluation], sizes: Mapping[str, int]) -> No
     prints = [one.fingerprint for one in everyone]
     if len(set(prints)) < len(prints):
         twice = next(models[i] for i, one in enumerate(prints) if prints.index(one) < i)
-        raise UsageError("one evaluation is given twice", found=twice)
+        raise UsageError(
+            "two of these evaluations are the same, answer by answer",
+            found=twice,
+            hint="a folder given twice, or a training that changed nothing",
+        )
 
 
 def _asked(scores: Scores) -> tuple[str, str, tuple[str, ...]]:
@@ -209,7 +213,7 @@ def _change(
         scores.unit,
         scores.unit_name,
         scores.wanted,
-        scores.behaviour in targets or scores.behaviour.removesuffix("_judged") in targets,
+        scores.role == "target" and scores.behaviour.removesuffix("_judged") in targets,
         after[0],
         before[0],
         _kept(crossed_mean(old, witness=witness), bounds),
@@ -270,9 +274,14 @@ def _notes(n_old: int, n_new: int, n_prompts: int) -> tuple[str, ...]:
 
 
 def _with_q(rows: Sequence[Change]) -> list[Change]:
+    """Targets were named beforehand: they are a family of tests of their own."""
     from tiltscope.stats import benjamini_hochberg
 
-    q = benjamini_hochberg([row.difference.p for row in rows])
+    p = np.array([row.difference.p for row in rows])
+    aimed = np.array([row.is_target for row in rows])
+    q = np.full(len(rows), math.nan)
+    for family in (aimed, ~aimed):
+        q[family] = benjamini_hochberg(p[family])
     return [replace(row, q=float(value)) for row, value in zip(rows, q, strict=True)]
 
 

@@ -44,10 +44,11 @@ def crossed_mean(d: npt.ArrayLike, *, witness: float, level: float = 0.95) -> Es
     part of prompts alone or of seeds alone. With one seed it is MS_prompts / n_prompts: the interval then says nothing
     about other seeds.
 
-    `witness` is the size of one event (1 for shares and counts, 0 for values of no known step): two prompts that
-    differ from the mean by + and - one witness are added to the prompts' part wherever that makes it larger, so that
-    twenty prompts that all show no change are not taken for proof (for n prompts without any change the half-width is
-    about 2.8 / n, near the rule of three). nan under two prompts, and where witness is 0 and nothing varies.
+    `witness` is the size of one event (1 for shares and counts, 0 for values of no known step). It keeps few events
+    from passing for certainty: two prompts that lie above and below the mean by the size of the changes seen (root mean
+    square of those that are not zero) are added to the prompts' part, and that part is never smaller than with two
+    prompts of one witness among prompts without any change (then the half-width is about 2.8 / n_prompts, near the
+    rule of three). nan under two prompts, and where witness is 0 and nothing varies.
 
     Source: Satterthwaite (1946); Cornfield and Tukey (1956) for the mean squares of crossed random factors; Bonett and
     Price (2012) for the two added observations.
@@ -88,6 +89,9 @@ def _variance(d: np.ndarray, witness: float) -> tuple[float, float]:
 
 
 def _with_witnesses(by_prompt: np.ndarray, witness: float) -> float:
-    """Variance of the prompts' mean, with the two added observations where they make it larger."""
+    """Variance of the prompts' mean, with the added observations where they make it larger."""
     n, squares = len(by_prompt), float(((by_prompt - by_prompt.mean()) ** 2).sum())
-    return max(squares / (n - 1) / n, (squares + 2 * witness**2) / ((n + 1) * (n + 2)))
+    changed = by_prompt[by_prompt != 0]
+    seen = min(float((changed**2).mean()), witness**2) if changed.size else 0.0
+    floor = max(squares + 2 * seen, 2 * witness**2) if witness else squares
+    return max(squares / (n - 1) / n, floor / ((n + 1) * (n + 2)))

@@ -17,6 +17,7 @@ from tiltscope.report import signed, visible
 
 __all__ = ["as_markdown", "as_text", "change_words", "escaped", "level_words"]
 
+_MARKUP = {ord(char): "&amp;" if char == "&" else f"&#{ord(char)};" for char in "&\\`*_{}[]<>#|~!$@"}
 _HEAD = ("behaviour", "before", "after", "change", "each seed", "q")
 
 
@@ -91,10 +92,7 @@ def _notes(comparison: Comparison, arm: str, versus: str) -> list[str]:
 
 def escaped(text: str) -> str:
     """Return text on one line in which Markdown and HTML see no markup."""
-    line = " ".join(visible(text).split())
-    for char in "&\\`*_{}[]<>#|~!$@":
-        line = line.replace(char, f"&#{ord(char)};" if char != "&" else "&amp;")
-    return line
+    return " ".join(visible(text).split()).translate(_MARKUP)
 
 
 def as_markdown(comparison: Comparison, *, examples: Sequence[Example] | None = None) -> str:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from tiltscope.artifact import FORMAT_VERSION, write_bytes, write_json, write_text
 from tiltscope.behaviours.measured import library
+from tiltscope.evaluation.tables import escaped
 from tiltscope.report import visible
 from tiltscope.verdict.judging import Result, Verdict
 from tiltscope.verdict.limits import GRAMMAR
@@ -84,18 +85,11 @@ def _xml(text: str) -> str:
 
 def as_markdown(verdict: Verdict) -> str:
     """Return Markdown for a CI step summary."""
-    lines = [f"## Gate: {verdict.outcome}", "", _cell(verdict.subject), "", "| | rule | why |", "|---|---|---|"]
-    lines += [f"| {_WORDS[one.outcome]} | {_cell(one.rule)} | {_cell(one.why)} |" for one in verdict.results]
+    lines = [f"## Gate: {verdict.outcome}", "", escaped(verdict.subject), "", "| | rule | why |", "|---|---|---|"]
+    lines += [f"| {_WORDS[one.outcome]} | {escaped(one.rule)} | {escaped(one.why)} |" for one in verdict.results]
     for one in verdict.results:
-        lines += [f"\n{_cell(one.rule)}: {_cell(line)}" for line in _help(one)]
+        lines += [f"\n{escaped(one.rule)}: {escaped(line)}" for line in _help(one)]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    line = " ".join(visible(text).split())
-    for char in "\\`*_{}[]<>#|~!&$@":
-        line = line.replace(char, f"&#{ord(char)};")
-    return line
 
 
 def write_verdict(verdict: Verdict, folder: Path) -> tuple[Path, ...]:
