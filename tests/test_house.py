@@ -71,12 +71,15 @@ ARROWS: dict[str, set[str]] = {
         *("artifact", "detectors", "errors", "features", "interventions", "lm", "pairs", "plan", "recipe", "sae"),
     },
     "acting": {
-        *("artifact", "errors", "hypotheses", "interventions", "lm", "measure", "pairs", "plan", "recipe", "study"),
-        "training",
+        *("artifact", "cleaning", "errors", "hypotheses", "interventions", "lm", "measure", "pairs", "plan", "recipe"),
+        *("study", "training"),
+    },
+    "proving": {
+        *("artifact", "behaviours", "errors", "evaluation", "hypotheses", "lm", "pairs", "plan", "study", "verdict"),
     },
     "cli": {
-        *("acting", "cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs", "report", "sae"),
-        *("study", "trace", "training"),
+        *("acting", "artifact", "cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs"),
+        *("proving", "report", "sae", "study", "trace", "training", "verdict"),
     },
 }
 TORCH_ROOMS = {"lm", "sae", "training"}

@@ -25,9 +25,10 @@ from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_
 from tiltscope.study import Opened, open_study
 
 if TYPE_CHECKING:
+    from tiltscope.cleaning import Suppressed
     from tiltscope.training import Run, StartingModel, TrainConfig
 
-__all__ = ["Acting", "open_acting", "run_measure", "run_prepare", "run_train", "starting_model"]
+__all__ = ["Acting", "open_acting", "run_clean", "run_measure", "run_prepare", "run_train", "starting_model"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,8 +61,11 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
     )
 
 
-def run_measure(acting: Acting, *, progress: Progress | None = None) -> list[Measured]:
-    """Measure what the plan's active decisions need and write scores/; what was measured before is read back."""
+def run_measure(acting: Acting, *, other_data: bool = False, progress: Progress | None = None) -> list[Measured]:
+    """Measure what the plan's active decisions need and write scores/; what was measured before is read back.
+
+    other_data: the plan was made for another dataset, read through the same scope.
+    """
     from tiltscope.lm import load_policy
 
     record = acting.record
@@ -76,6 +80,7 @@ def run_measure(acting: Acting, *, progress: Progress | None = None) -> list[Mea
             max_length=int(record["max_length"]),
         ),
         int(record.get("seed") or 0),
+        other_data,
     )
     measured = measure(ground, acting.plan, progress=progress)
     save_measured(acting.opened.folder, measured, _inputs(acting))
@@ -223,4 +228,51 @@ def _subset(recipe: Recipe, kept: set[str]) -> Recipe:
         weights=recipe.weights[mask],
         flipped=recipe.flipped[mask],
         offsets_nats=recipe.offsets_nats[mask],
+    )
+
+
+def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Put rows of `data` that teach what the plan suppresses into quarantine; writes OUT and returns cleaned.json.
+
+    `data` is the file the study was made from. Thresholds are those the detectors were measured with; cleaning
+    what an earlier cleaning kept (`data` beside its cleaned.json) takes over that one's, so it removes nothing more.
+
+    Raises:
+        UsageError: nothing is suppressed, a detector has no threshold, or the file is not that of the study.
+    """
+    from tiltscope.cleaning import clean, write_cleaned
+
+    frozen = _frozen_thresholds(Path(data).parent / "cleaned.json")
+    measured = [
+        one
+        for one in run_measure(acting, other_data=bool(frozen), progress=progress)
+        if one.decision.action == "suppress"
+    ]
+    suppressed = [_suppressed(one, frozen) for one in measured]
+    cleaned = clean([row.id for row in acting.rows], suppressed)
+    write_cleaned(cleaned, acting.rows, data, out)
+    facts = read_object(out / "cleaned.json", verb="clean")
+    facts["thresholds"] = {one.name: one.threshold for one in suppressed}
+    write_json(out / "cleaned.json", facts)
+    return facts
+
+
+def _frozen_thresholds(path: Path) -> dict[str, float]:
+    return dict(read_object(path, verb="clean").get("thresholds") or {}) if path.exists() else {}
+
+
+def _suppressed(measured: Measured, frozen: Mapping[str, float]) -> Suppressed:
+    from tiltscope.cleaning import Suppressed
+
+    decision, quality = measured.decision, measured.quality
+    threshold = frozen.get(decision.name, quality.threshold if quality else None)
+    if threshold is None:
+        raise UsageError(
+            "nothing says from which score an answer shows this concept",
+            where=decision.place,
+            found=quality.said if quality else "the detector was not measured",
+            hint="give `check: {rule: …}` in the detector, so that a threshold is measured",
+        )
+    return Suppressed(
+        decision.name, measured.scored.chosen, measured.scored.rejected, float(threshold), measured.scored.inside
     )

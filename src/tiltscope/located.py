@@ -17,6 +17,8 @@ from tiltscope.errors import UsageError
 
 __all__ = ["Located", "nearest", "parse_yaml", "read_yaml"]
 
+_DEEPEST = 20
+
 
 @dataclass(frozen=True)
 class Located:
@@ -89,19 +91,21 @@ def parse_yaml(text: str, file: str) -> Located:
     """
     import yaml
 
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            here = Located(None, file, event.start_mark.line + 1 if event.start_mark else 1)
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise Located(None, file, line).error("aliases (*name) are not read here")
+                raise here.error("aliases (*name) are not read here")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise here.error("this YAML is nested too deeply")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Located(None, file, 1) if node is None else _located(node, file)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
         raise UsageError("this is not valid YAML", where=where, found=str(error).replace("\n", " ")[:200]) from error
-    except RecursionError as error:
-        raise UsageError("this YAML is nested too deeply", where=file) from error
 
 
 def _located(node: Any, file: str) -> Located:

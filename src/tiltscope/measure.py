@@ -51,6 +51,8 @@ class Ground:
     features: Features
     load_policy: Callable[[], Policy]
     seed: int = 0
+    other_data: bool = False
+    """A plan of another dataset, read through the same scope: only the scope must match (cleaning goes on so)."""
 
     @property
     def rows(self) -> list[Pair]:
@@ -77,9 +79,10 @@ def measure(ground: Ground, plan: Plan, *, progress: Progress | None = None) -> 
         UsageError: a detector is weak and not accepted, cannot mark what its method needs, or a place is unknown.
     """
     scope = ground.folder / "scope" / "scope.json"
+    own = not ground.other_data
     plan.check(
-        pairs_fingerprint=ground.pairs.fingerprint,
-        features_fingerprint=ground.features.fingerprint,
+        pairs_fingerprint=ground.pairs.fingerprint if own else None,
+        features_fingerprint=ground.features.fingerprint if own else None,
         scope_fingerprint=read_object(scope, verb="read").get("fingerprint") if scope.exists() else None,
     )
     bench = _Bench(ground)

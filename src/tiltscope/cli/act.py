@@ -219,3 +219,52 @@ def gate(ctx: click.Context, /, limits: Path, comparison: Path | None, as_json: 
     verdict = run_gate(limits, comparison=comparison, study=options["study"], out=options["out"])
     print_(verdict_json(verdict), as_json, lambda _: as_text(verdict))
     ctx.exit(verdict.exit_code)
+
+
+@main.command()
+@click.argument("data")
+@click.option(
+    "--study",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("study"),
+    show_default=True,
+    help="The study of DATA.",
+)
+@_plan
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="kept.jsonl and the rest.")
+@click.option("--audit/--no-audit", "again", default=True, help="Audit what is kept through the same autoencoder.")
+@json_
+def clean(data: str, study: Path, plan_path: Path | None, out: Path, again: bool, as_json: bool) -> None:
+    """Move the rows of DATA that teach what the plan suppresses into quarantine, and audit the rest again.
+
+    Nothing is lost: OUT/quarantine.jsonl holds the rows with their reasons, in a form that merges back.
+
+    \b
+    Example:
+      tiltscope clean pairs.jsonl --study study --out cleaned
+    """
+    from tiltscope.acting import open_acting, run_clean
+
+    with progress_() as bar:
+        facts = run_clean(open_acting(study, plan_path), data, out, progress=bar)
+    if again:
+        facts["remaining"] = _audit_kept(study, out)
+    print_(facts, as_json, _told)
+
+
+def _told(facts: dict[str, Any]) -> str:
+    from tiltscope.difference import render_diff
+    from tiltscope.report.acts import render_cleaned
+
+    if "remaining" not in facts:
+        return render_cleaned(facts)
+    return f"{render_cleaned(facts)}\n\nThe kept rows against all rows:\n{render_diff(facts['remaining'])}"
+
+
+def _audit_kept(study: Path, out: Path) -> Any:
+    """Audit kept.jsonl as the study was audited, through its autoencoder; what the plan's findings are now."""
+    from tiltscope.cli.audit import audit_again
+    from tiltscope.difference import diff_studies
+
+    audit_again(study, out / "kept.jsonl", out / "study")
+    return diff_studies(study, out / "study")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tiltscope.artifact import read_object
 from tiltscope.cli.shared import (
     data_options,
     json_,
@@ -307,6 +308,22 @@ def _audit(pairs: Pairs, taken: LoadSettings, out: Path, draws: int, options: di
         if not (out / "plan.yaml").exists():
             run_plan(out)
         bar("report", 1, 1)
+
+
+def audit_again(study: Path, data: Path, out: Path) -> None:
+    """Audit other data with the settings of a study, through its autoencoder."""
+    from tiltscope.pairs import LoadSettings
+    from tiltscope.study import load_data
+
+    record = read_object(study / "study.json", "max_length", verb="read")
+    draws = int(read_object(study / "contrast.json", "settings", verb="contrast")["settings"]["n_draws"])
+    columns, seed = dict(record.get("map") or {}), int(record.get("seed") or 0)
+    taken = LoadSettings(columns, record.get("group"), record.get("domain"), seed=seed)
+    options = {
+        **{name: record.get(name) for name in ("model", "layer", "max_length", "template", "device", "seed")},
+        **{"sae": str(study / "scope"), "namer": None},
+    }
+    _audit(load_data(str(data), taken), taken, out, draws, options)
 
 
 def _print_audit(out: Path, as_json: bool) -> None:

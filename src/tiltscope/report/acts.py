@@ -12,7 +12,14 @@ from typing import Any
 
 from tiltscope.report.text import fit, number, one_line, percent, signed, wrapped
 
-__all__ = ["render_comparison", "render_evaluation", "render_measured", "render_prepared", "render_run"]
+__all__ = [
+    "render_cleaned",
+    "render_comparison",
+    "render_evaluation",
+    "render_measured",
+    "render_prepared",
+    "render_run",
+]
 
 Row = Mapping[str, Any]
 
@@ -172,3 +179,13 @@ def _compared(change: Row) -> list[str]:
 def _point(estimate: Row, unit: str) -> str:
     value = estimate["effect"]
     return "–" if value is None else f"{100 * value:.1f} %" if unit == "share" else f"{value:.3f}"
+
+
+def render_cleaned(facts: Row) -> str:
+    """Return how many rows went into quarantine, and why."""
+    lines = [f"{number(facts['n_kept'])} rows kept, {number(facts['n_quarantine'])} in quarantine"]
+    for name, count in facts["by_reason"].items():
+        lines += _indented(f"{number(count)} rows: {one_line(str(name), limit=90)}")
+    if facts["n_passed"]:
+        lines += _indented(f"{number(facts['n_passed'])} of the rows kept were not read (refused, or not sampled)")
+    return "\n".join(lines)
