@@ -85,10 +85,15 @@ def test_another_model_or_temperature_shares_no_answers(tmp_path: Path) -> None:
 
 
 def test_more_answers_are_added_to_those_there(tmp_path: Path) -> None:
-    evaluate(MadeModel(0.5), bold_only(), made_prompts(3), EvaluationSettings("a"), folder=tmp_path)
-    more = evaluate(MadeModel(0.5), bold_only(), made_prompts(3), EvaluationSettings("a", n_answers=3), folder=tmp_path)
-    assert len(more.answers) == 9
-    assert more.n_missing == 0
+    def asked(n: int, rate: float) -> Evaluation:
+        settings = EvaluationSettings("a", n_answers=n)
+        return evaluate(MadeModel(rate), bold_only(), made_prompts(3), settings, folder=tmp_path)
+
+    first, more = asked(1, 0.0), asked(3, 1.0)
+    assert (len(more.answers), more.n_missing) == (9, 0)
+    assert [one.text for one in more.answers[::3]] == [one.text for one in first.answers]
+    assert all("**" in str(one.text) for one in more.answers if one.index)
+    assert asked(1, 1.0).fingerprint == first.fingerprint
 
 
 def test_a_missing_answer_is_counted_and_asked_for_again(tmp_path: Path) -> None:

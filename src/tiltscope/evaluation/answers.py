@@ -101,7 +101,7 @@ def collect_answers(
         for start in range(0, len(prompts), settings.batch_size):
             batch = prompts[start : start + settings.batch_size]
             if not all(_there(held, one, seed, settings) for one in batch):
-                held |= _ask(answer, batch, seed, settings, folder)
+                held = _ask(answer, batch, seed, settings, folder) | held
             found += [a for one in batch for a in _answers(held, one, seed, settings)]
             done += len(batch)
             if progress is not None:
@@ -124,7 +124,7 @@ def _answers(
 def _ask(
     answer: AnswerFunction, batch: Sequence[Prompt], seed: int, settings: EvaluationSettings, folder: Path
 ) -> dict[tuple[str, int], str]:
-    """Ask for one batch and append what came. The seed passed on depends on the prompts too, never on the model.
+    """Ask for one batch and append what came (of two lines for one answer the first counts). The seed passed on depends on the prompts too, never on the model.
 
     So prompts of different batches do not share their random draws, and two models asked the same do.
     """
@@ -195,7 +195,8 @@ def _rows(path: Path) -> list[dict[str, object]]:
 
 
 def _read(path: Path) -> dict[tuple[str, int], str]:
-    return {(str(row["key"]), int(str(row["index"]))): str(row["text"]) for row in _rows(path)}
+    rows = reversed(_rows(path))  # the first line of an answer counts
+    return {(str(row["key"]), int(str(row["index"]))): str(row["text"]) for row in rows}
 
 
 def read_answers(folder: Path, prompts: Sequence[Prompt], settings: EvaluationSettings) -> tuple[Answer, ...]:
