@@ -124,7 +124,9 @@ def _answers(
 def _ask(
     answer: AnswerFunction, batch: Sequence[Prompt], seed: int, settings: EvaluationSettings, folder: Path
 ) -> dict[tuple[str, int], str]:
-    """Ask for one batch and append what came (of two lines for one answer the first counts). The seed passed on depends on the prompts too, never on the model.
+    """Ask for one batch and append what came; of two lines for one answer the first counts.
+
+    The seed passed on depends on the prompts too, never on the model.
 
     So prompts of different batches do not share their random draws, and two models asked the same do.
     """
