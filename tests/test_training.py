@@ -747,3 +747,21 @@ def test_two_processes_train_as_one_at_the_same_global_batch(start: StartingMode
         assert min(one.losses) < 0.9 * max(one.losses)  # the curve is no flat line
         weights = [dict(_tensors(run.model_folder)) for run in (one, two)]
         assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
+
+
+# --- what the documentation shows -------------------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "configs"
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "70b-lora"])
+def test_the_example_settings_load_and_make_a_global_batch_of_128(name: str) -> None:
+    config = load_config(EXAMPLES / f"{name}.yaml")
+    assert 8 * config.per_device_train_batch_size * config.gradient_accumulation_steps == 128
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_nodes"])
+def test_the_example_launch_files_are_read_by_accelerate(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(EXAMPLES / f"{name}.yaml")).num_processes in (8, 32)

@@ -19,7 +19,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
 from tiltscope.errors import UsageError
-from tiltscope.lm.model import load_tokenizer, load_whole
+from tiltscope.lm.model import load_whole
 from tiltscope.recipe import Recipe
 from tiltscope.training.config import TrainConfig
 from tiltscope.training.models import StartingModel, lora_settings, training_model
@@ -36,7 +36,7 @@ def build_trainer(tokens: TokenRows, recipe: Recipe, start: StartingModel, confi
     model = training_model(start.source, config)
     lora = lora_settings(model, config)
     own = copy.deepcopy(model.config), copy.deepcopy(model.generation_config)
-    tokenizer, _ = load_tokenizer(start.source, start.template)
+    tokenizer = start.tokenizer()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     collators = (SteeredPairs, SteeredExamples) if recipe.steering else (PairCollator, ExampleCollator)

@@ -47,7 +47,15 @@ class StartingModel:
     @cached_property
     def renderer(self) -> Renderer:
         """The renderer of reading and evaluation. Raises `ModelError`."""
-        return Renderer(*load_tokenizer(self.source, self.template), max_length=self.max_length)
+        return Renderer(self.tokenizer(), self._loaded[1], max_length=self.max_length)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, str]:
+        return load_tokenizer(self.source, self.template)
+
+    def tokenizer(self) -> Any:
+        """Return a fresh copy of the tokenizer as it was loaded; to load it again takes seconds for a GGUF file."""
+        return copy.deepcopy(self._loaded[0])
 
 
 def training_model(source: ModelSource, config: TrainConfig) -> Any:
@@ -102,8 +110,8 @@ def lora_settings(model: Any, config: TrainConfig) -> Any:
 
 def save_tokenizer(start: StartingModel, folder: Path) -> None:
     """Write the tokenizer as it was loaded, with the chat template that was trained with."""
-    tokenizer, template = load_tokenizer(start.source, start.template)
-    tokenizer.chat_template = template
+    tokenizer = start.tokenizer()
+    tokenizer.chat_template = start.renderer.template
     tokenizer.save_pretrained(folder)
 
 
