@@ -35,7 +35,8 @@ def run() -> None:
         "OMP_WAIT_POLICY", "passive"
     )  # torch's threads otherwise spin, at a third of the speed under load
     try:
-        main.main(standalone_mode=False)
+        code = main.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)  # click hands back what a verb exits with
     except TiltscopeError as error:
         _complain(error)
         sys.exit(error.exit_code)

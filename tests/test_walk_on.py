@@ -1,0 +1,153 @@
+"""The command line from a plan to a verdict, end to end on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from test_walk import AUDIT, tiltscope
+from tiltscope.planting import generate_pairs
+from tiny import tiny_model_folder
+
+pytest.importorskip("trl", reason="training needs the extra tiltscope[train]")
+
+TRAINING = """\
+learning_rate: 1.0e-3
+per_device_train_batch_size: 8
+max_steps: 4
+save_steps: 0
+bf16: false
+"""
+RULE = """\
+format_version: 1
+made_from: {}
+decisions:
+  - detector: {{kind: rule, rule: bold}}
+    action: {action}
+    method: {method}
+    {how}
+    reason: a test
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model, 120 planted pairs, and their study."""
+    folder = tmp_path_factory.mktemp("walk_on")
+    tiny_model_folder(folder / "model")
+    rows, _ = generate_pairs(120, seed=2)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "training.yaml").write_text(TRAINING)
+    tiltscope(*AUDIT, "--out", "study", "--max-length", 160, cwd=folder)
+    return folder
+
+
+def plan(place: Path, *, action: str = "suppress", method: str = "reward_shaping", how: str = "strength: 2.0") -> None:
+    (place / "study" / "plan.yaml").write_text(RULE.format("{}", action=action, method=method, how=how))
+
+
+def prepared(place: Path, *words: object) -> dict[str, Any]:
+    return dict(json.loads(tiltscope("prepare", "study", "--json", *words, cwd=place).stdout))
+
+
+def test_a_plan_walks_to_a_verdict(place: Path) -> None:
+    plan(place)
+    product = prepared(place)
+    assert product["n_trained"] == product["n_pairs"] == 120
+    assert "own definition" in product["decisions"][0]["quality"]
+    for name, words in (("planned", ()), ("plain", ("--plain", "dpo"))):
+        out = tiltscope("train", "study", "--out", name, "--config", "training.yaml", *words, cwd=place).stdout
+        assert "4 steps (dpo)" in out
+    asked = ("--behaviours", "bold,length", "--data", "pairs.jsonl", "--prompts", 12, "-n", 2, "--max-new-tokens", 6)
+    for name, model in (("base", "model"), ("planned", "planned/model"), ("plain", "plain/model")):
+        shown = tiltscope("evaluate", model, "--out", f"eval-{name}", *asked, cwd=place).stdout
+        assert "bold" in shown
+        assert "nll" in shown
+    arms = [f"{name}=eval-{name}" for name in ("base", "plain", "planned")]
+    shown = tiltscope("compare", *arms, "--target", "bold", "--out", "comparison", cwd=place).stdout
+    assert "planned against plain" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    gates = {"is at most 99 %": (0, "pass"), "is at least 99 %": (1, "fail"), "is at most 1 %": (5, "inconclusive")}
+    for limit, (code, word) in gates.items():
+        (place / "limits.yaml").write_text(f"limits:\n  bold: {limit}\n")
+        shown = tiltscope("gate", "limits.yaml", "comparison", "--out", "verdict", cwd=place, code=code).stdout
+        assert shown.startswith(word)
+    assert (place / "verdict" / "verdict.xml").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        ("example_filtering", "strength: 0.1"),
+        ("token_filtering", "side: null"),
+        ("inoculation_prompting", "instruction: Use bold text."),
+        ("inoculation_ratio", "{strength: 0.5, instruction: Use bold text.}"),
+        ("reward_shaping", "aim_rate: start"),
+    ],
+)
+def test_every_method_that_needs_no_scope_prepares_by_rule(place: Path, method: str, how: str) -> None:
+    lines = how.strip("{}").replace(", ", "\n    ")
+    plan(place, method=method, how=lines)
+    change = prepared(place)["decisions"][0]
+    assert change["method"] == method
+    assert change["n_touched"] > 0
+
+
+@pytest.mark.parametrize("method", ["activation_steering", "steering_ratio"])
+def test_steering_takes_its_direction_from_the_scope(place: Path, method: str) -> None:
+    plan(place, method=method, how="strength: 0.1\n    accept_weak: true")
+    text = (place / "study" / "plan.yaml").read_text()
+    text = text.replace("{kind: rule, rule: bold}", "{kind: latent, latent: 3}")
+    scope = json.loads((place / "study" / "scope" / "scope.json").read_text())["fingerprint"]
+    (place / "study" / "plan.yaml").write_text(text.replace("made_from: {}", f"made_from: {{scope: {scope}}}"))
+    change = prepared(place)["decisions"][0]
+    assert change["n_touched"] > 0
+    assert bool(change["vectors"]) == (method == "activation_steering")
+    assert bool(change["offsets_nats"]) == (method == "steering_ratio")
+
+
+def test_undecided_findings_stop_a_recipe_until_somebody_says_so(place: Path) -> None:
+    plan(place)
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text() + "  - detector: {kind: rule, rule: emoji}\n    action: undecided\n")
+    refused = tiltscope("prepare", "study", cwd=place, code=2)
+    assert "undecided" in refused.stderr
+    assert "--allow-undecided" in refused.stderr
+    assert "1 findings are undecided" in tiltscope("prepare", "study", "--allow-undecided", cwd=place).stdout
+
+
+def test_a_recipe_of_an_older_plan_is_refused_with_the_verb_to_rerun(place: Path) -> None:
+    plan(place)
+    prepared(place)
+    plan(place, how="strength: 3.0")
+    refused = tiltscope("train", "study", "--out", "stale", "--config", "training.yaml", cwd=place, code=2)
+    assert "tiltscope prepare" in refused.stderr
+
+
+def test_a_plan_of_another_dataset_is_refused(place: Path) -> None:
+    plan(place)
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("made_from: {}", "made_from: {pairs: '0123456789abcdef'}"))
+    refused = tiltscope("prepare", "study", cwd=place, code=2)
+    assert "0123456789abcdef" in refused.stderr
+
+
+def test_clean_puts_carriers_aside_and_is_done_after_once(place: Path) -> None:
+    plan(place)
+    facts = json.loads(
+        tiltscope("clean", "pairs.jsonl", "--study", "study", "--out", "clean", "--json", cwd=place).stdout
+    )
+    assert facts["n_kept"] + facts["n_quarantine"] == 120
+    assert facts["n_quarantine"] > 0
+    for line in (place / "clean" / "quarantine.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert "**" in str(row["chosen"])
+    again = tiltscope(
+        *("clean", "clean/kept.jsonl", "--study", "clean/study", "--plan", "study/plan.yaml", "--no-audit"),
+        *("--out", "again", "--json"),
+        cwd=place,
+    )
+    assert json.loads(again.stdout)["n_quarantine"] == 0
