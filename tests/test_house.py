@@ -70,8 +70,21 @@ ARROWS: dict[str, set[str]] = {
     "measure": {
         *("artifact", "detectors", "errors", "features", "interventions", "lm", "pairs", "plan", "recipe", "sae"),
     },
+    "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan"},
     "acting": {
-        *("artifact", "cleaning", "errors", "hypotheses", "interventions", "lm", "measure", "pairs", "plan", "recipe"),
+        *(
+            "aims",
+            "artifact",
+            "cleaning",
+            "errors",
+            "hypotheses",
+            "interventions",
+            "lm",
+            "measure",
+            "pairs",
+            "plan",
+            "recipe",
+        ),
         *("study", "training"),
     },
     "proving": {

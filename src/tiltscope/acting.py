@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiltscope.aims import Aims, aims_of, in_rates, tilted
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.errors import StaleProductError, UsageError
 from tiltscope.interventions import Prepared, Wish, prepare
 from tiltscope.interventions.strength import explaining_strength
-from tiltscope.measure import Ground, Measured, measure, save_measured
+from tiltscope.measure import Bench, Ground, Measured, measure, save_measured
 from tiltscope.pairs import Pair
-from tiltscope.plan import Decision, Plan, load_plan
+from tiltscope.plan import Decision, DetectorSpec, Plan, load_plan
 from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_recipe
 from tiltscope.study import Opened, open_study
 
 if TYPE_CHECKING:
     from tiltscope.cleaning import Suppressed
+    from tiltscope.interventions.rates import Tilt
+    from tiltscope.lm import Policy
     from tiltscope.training import Run, StartingModel, TrainConfig
 
 __all__ = ["Acting", "open_acting", "run_clean", "run_measure", "run_prepare", "run_train", "starting_model"]
@@ -61,28 +64,31 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
     )
 
 
+def ground_of(acting: Acting, *, other_data: bool = False) -> Ground:
+    """Return where measuring stands; the model is loaded when something needs it."""
+    record = acting.record
+
+    def load() -> Policy:
+        from tiltscope.lm import load_policy
+
+        return load_policy(
+            record.get("model"),
+            device=record.get("device"),
+            template=record.get("template"),
+            max_length=int(record["max_length"]),
+        )
+
+    opened = acting.opened
+    seed = int(record.get("seed") or 0)
+    return Ground(opened.folder, opened.pairs, opened.features, load, seed, other_data)
+
+
 def run_measure(acting: Acting, *, other_data: bool = False, progress: Progress | None = None) -> list[Measured]:
     """Measure what the plan's active decisions need and write scores/; what was measured before is read back.
 
     other_data: the plan was made for another dataset, read through the same scope.
     """
-    from tiltscope.lm import load_policy
-
-    record = acting.record
-    ground = Ground(
-        acting.opened.folder,
-        acting.opened.pairs,
-        acting.opened.features,
-        lambda: load_policy(
-            record.get("model"),
-            device=record.get("device"),
-            template=record.get("template"),
-            max_length=int(record["max_length"]),
-        ),
-        int(record.get("seed") or 0),
-        other_data,
-    )
-    measured = measure(ground, acting.plan, progress=progress)
+    measured = measure(ground_of(acting, other_data=other_data), acting.plan, progress=progress)
     save_measured(acting.opened.folder, measured, _inputs(acting))
     return measured
 
@@ -97,8 +103,8 @@ def _inputs(acting: Acting) -> dict[str, str]:
 
 def run_prepare(
     acting: Acting, measured: Sequence[Measured], *, objective: Objective = "dpo", allow_undecided: bool = False
-) -> Prepared:
-    """Fold the plan into recipe/ and write prepared.json, what each decision changes.
+) -> dict[str, Any]:
+    """Fold the plan into recipe/ and write and return prepared.json, what each decision changes.
 
     Raises:
         UsageError: undecided findings that nobody allowed to leave open, or a decision that cannot be carried out.
@@ -112,13 +118,42 @@ def run_prepare(
             hint="decide them, or leave them to plain training knowingly: --allow-undecided",
         )
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
-    decided = [(_wish(one), one.scored) for one in measured]
+    decided = [(_wish(one), one.scored) for one in measured if not in_rates(one.decision)]
+    aimed = [one.decision for one in measured if in_rates(one.decision)]
+    forecast: list[dict[str, Any]] = []
+    if aimed:
+        aims = aims_of(aimed, _held(aimed, acting), Bench(ground_of(acting)))
+        wish, scored, tilt = tilted(aims)
+        decided.append((wish, scored))
+        forecast = _forecast(aims, tilt)
     done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
     left = tuple(f"{one.name}: undecided, left to plain training" for one in open_ones)
     done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
     save_recipe(done.recipe, acting.opened.folder / "recipe")
-    write_json(acting.opened.folder / "prepared.json", prepared_product(done, measured))
-    return done
+    product = prepared_product(done, measured, forecast)
+    write_json(acting.opened.folder / "prepared.json", product)
+    return product
+
+
+def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
+    """The findings that these decisions hold, as something to detect."""
+    from tiltscope.hypotheses import find_hypothesis
+
+    wanted = dict.fromkeys(id for one in aimed for id in one.hold)
+    found = []
+    for id in wanted:
+        row = find_hypothesis(acting.opened.folder, id)
+        spec = DetectorSpec("concept", latents=tuple(row["concept"]["latents"]))
+        found.append(Decision(0, aimed[0].line, id, str(row["concept"]["name"]), spec, file=aimed[0].file))
+    return found
+
+
+def _forecast(aims: Aims, tilt: Tilt) -> list[dict[str, Any]]:
+    """Rates of every aimed and held concept: at the start, under plain training, wanted and reached by the tilt."""
+    wanted = [None if np.isnan(value) else float(value) for value in tilt.wanted]
+    columns = (aims.names, tilt.start.tolist(), tilt.plain.tolist(), wanted, tilt.reached.tolist())
+    keys = ("name", "start", "plain", "wanted", "reached")
+    return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _wish(measured: Measured) -> Wish:
@@ -135,32 +170,20 @@ def _wish(measured: Measured) -> Wish:
     )
     if decision.aim_rate is None:
         return wish
-    _only_start(decision)
     return replace(wish, strength=explaining_strength(wish, measured.scored))
 
 
-def _only_start(decision: Decision) -> None:
-    if decision.aim_rate != "start" or decision.method != "reward_shaping" or decision.hold:
-        raise UsageError(
-            "rates other than `start`, `hold`, and aims of other methods are not carried out by prepare yet",
-            where=decision.place,
-            found=f"aim_rate {decision.aim_rate}, method {decision.method}, hold {list(decision.hold)}",
-            hint="aim_rate: start with reward_shaping, or give a strength",
-        )
-
-
-def prepared_product(prepared: Prepared, measured: Sequence[Measured]) -> dict[str, Any]:
-    """Return what prepared.json holds: per decision its quality and changes, overlaps, conflicts, the recipe's log."""
-    changes = []
-    for one, change in zip(measured, prepared.changes, strict=True):
-        body = asdict(change)
-        quality = None if one.quality is None else one.quality.said
-        changes.append({**body, "quality": quality, "strength": one.decision.strength, "line": one.decision.line})
+def prepared_product(
+    prepared: Prepared, measured: Sequence[Measured], forecast: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return what prepared.json holds: per decision its quality and changes, overlaps, conflicts, rates, the log."""
+    quality = {one.decision.name: one.quality.said for one in measured if one.quality is not None}
     return {
         "n_pairs": len(prepared.recipe.pair_ids),
         "n_trained": int((prepared.recipe.weights > 0).sum()),
         "objective": prepared.recipe.objective,
-        "decisions": changes,
+        "decisions": [{**asdict(one), "quality": quality.get(one.name)} for one in prepared.changes],
+        "rates": list(forecast),
         "overlaps": [asdict(one) for one in prepared.overlaps],
         "conflicts": [asdict(one) for one in prepared.conflicts],
         "log": list(prepared.recipe.log),

@@ -26,7 +26,7 @@ from tiltscope.recipe import SIDES
 if TYPE_CHECKING:
     from tiltscope.lm import Policy
 
-__all__ = ["RATIO_ALPHA", "Ground", "Measured", "measure"]
+__all__ = ["RATIO_ALPHA", "Bench", "Ground", "Measured", "measure", "namesake_of", "response_vectors", "save_measured"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -85,7 +85,7 @@ def measure(ground: Ground, plan: Plan, *, progress: Progress | None = None) -> 
         features_fingerprint=ground.features.fingerprint if own else None,
         scope_fingerprint=read_object(scope, verb="read").get("fingerprint") if scope.exists() else None,
     )
-    bench = _Bench(ground)
+    bench = Bench(ground)
     found = []
     for number, decision in enumerate(plan.active):
         if progress:
@@ -96,7 +96,7 @@ def measure(ground: Ground, plan: Plan, *, progress: Progress | None = None) -> 
     return found
 
 
-class _Bench:
+class Bench:
     """What several decisions share: the model is loaded when the first needs it, plain log-probs are summed once."""
 
     def __init__(self, ground: Ground) -> None:
@@ -106,11 +106,13 @@ class _Bench:
 
     @property
     def policy(self) -> Policy:
+        """The starting model."""
         if self._policy is None:
             self._policy = self.ground.load_policy()
         return self._policy
 
     def sae(self) -> Any:
+        """The study's autoencoder."""
         from tiltscope.sae import load_sae
 
         return load_sae(self.ground.folder / "scope" / "sae.safetensors")
@@ -165,7 +167,7 @@ def _load_array(path: Path) -> np.ndarray:
         ) from error
 
 
-def _one(decision: Decision, bench: _Bench) -> Measured:
+def _one(decision: Decision, bench: Bench) -> Measured:
     spec = decision.detector
     if spec is None:
         raise UsageError("nothing says how this concept is detected", where=decision.place, hint="give `detector:`")
@@ -188,20 +190,23 @@ def _one(decision: Decision, bench: _Bench) -> Measured:
     return Measured(decision, scored, detection.quality, uplift)
 
 
-def _inputs(decision: Decision, spec: DetectorSpec, bench: _Bench) -> Inputs:
+def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
     ground = bench.ground
     plain = Inputs(
-        replace_rows(ground.pairs, bench.rows), ground.features, namesake=_namesake(decision, ground), seed=ground.seed
+        replace_rows(ground.pairs, bench.rows),
+        ground.features,
+        namesake=namesake_of(decision, ground),
+        seed=ground.seed,
     )
     if spec.kind not in ("direction", "probe"):
         return plain
-    vectors = _vectors(bench, spec, [(row.prompt, getattr(row, side)) for side in SIDES for row in bench.rows])
+    vectors = response_vectors(bench, spec, [(row.prompt, getattr(row, side)) for side in SIDES for row in bench.rows])
     n = len(bench.rows)
     held = {
         (row.id, side): vectors[n * place + i] for place, side in enumerate(SIDES) for i, row in enumerate(bench.rows)
     }
     texts = [((Turn("user", "Please answer."),), text) for text in (*spec.positive, *spec.negative)]
-    told = _vectors(bench, spec, texts)
+    told = response_vectors(bench, spec, texts)
     return replace(plain, vectors=held, examples=(told[: len(spec.positive)], told[len(spec.positive) :]))
 
 
@@ -210,7 +215,7 @@ def replace_rows(pairs: Pairs, rows: Sequence[Pair]) -> Pairs:
     return replace(pairs, rows=tuple(rows))
 
 
-def _namesake(decision: Decision, ground: Ground) -> str | None:
+def namesake_of(decision: Decision, ground: Ground) -> str | None:
     """The library rule that the decision's finding is named after, where the name holds."""
     path = ground.folder / "hypotheses.json"
     if decision.hypothesis is None or not path.exists():
@@ -223,7 +228,7 @@ def _namesake(decision: Decision, ground: Ground) -> str | None:
     return None
 
 
-def _vectors(bench: _Bench, spec: DetectorSpec, talks: Sequence[tuple[Any, str]]) -> list[TokenVectors]:
+def response_vectors(bench: Bench, spec: DetectorSpec, talks: Sequence[tuple[Any, str]]) -> list[TokenVectors]:
     """The residuals of every response's read tokens, with their characters."""
     from tiltscope.lm import hidden_states, load_model
 
@@ -251,7 +256,7 @@ def _aligned(detection: Detection, rows: Sequence[Pair]) -> tuple[np.ndarray, np
     return detection.chosen[order], detection.rejected[order]
 
 
-def _steered(decision: Decision, scored: Scored, bench: _Bench) -> Scored:
+def _steered(decision: Decision, scored: Scored, bench: Bench) -> Scored:
     from tiltscope.lm import Steer
 
     if decision.detector is None or not decision.detector.latents:
@@ -272,7 +277,7 @@ def _steered(decision: Decision, scored: Scored, bench: _Bench) -> Scored:
     return replace(scored, ratio_chosen=ratio[0], ratio_rejected=ratio[1])
 
 
-def _instructed(decision: Decision, scored: Scored, instruction: str, bench: _Bench) -> Scored:
+def _instructed(decision: Decision, scored: Scored, instruction: str, bench: Bench) -> Scored:
     scored = replace(scored, instruction=instruction)
     if decision.method == "inoculation_prompting":
         return scored
@@ -290,7 +295,7 @@ def with_instruction(prompt: Sequence[Turn], instruction: str) -> tuple[Turn, ..
     return (*prompt[:at], told, *prompt[at + 1 :])
 
 
-def _uplift(decision: Decision, spec: DetectorSpec, bench: _Bench) -> dict[str, float]:
+def _uplift(decision: Decision, spec: DetectorSpec, bench: Bench) -> dict[str, float]:
     """How much more of the concept answers show under each instruction; one that the plan fixes is taken as it is."""
     told = decision.candidates or tuple(text.format(decision.name.partition(":")[0]) for text in INSTRUCTIONS)
     if len(told) == 1:
@@ -314,11 +319,11 @@ def _expressed(
     prompts: Sequence[Sequence[Turn]],
     answers: Sequence[Sequence[str]],
     decision: Decision,
-    bench: _Bench,
+    bench: Bench,
 ) -> np.ndarray:
     """Score sampled answers: by rule or pattern as texts, else through the scope's latents."""
     texts = [answer for some in answers for answer in some]
-    namesake = _namesake(decision, bench.ground)
+    namesake = namesake_of(decision, bench.ground)
     if spec.kind in ("rule", "regex", "callable") or namesake:
         by_text = spec if spec.kind in ("rule", "regex", "callable") else DetectorSpec("rule", str(namesake))
         return np.asarray(text_scores(by_text, texts, where=decision.place))
@@ -332,7 +337,7 @@ def _expressed(
     talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
     sae = bench.sae()
     shares = []
-    for held in _vectors(bench, spec, talks):
+    for held in response_vectors(bench, spec, talks):
         codes = sae.encode_array(held.vectors)
         shares.append(float((codes[:, list(spec.latents)] > 0).sum()) / max(len(held.vectors), 1))
     return np.array(shares)

@@ -60,14 +60,14 @@ def prepare(study: Path, plan_path: Path | None, objective: Any, allow_undecided
     Example:
       tiltscope prepare study
     """
-    from tiltscope.acting import open_acting, prepared_product, run_measure, run_prepare
+    from tiltscope.acting import open_acting, run_measure, run_prepare
     from tiltscope.report.acts import render_prepared
 
     with progress_() as bar:
         acting = open_acting(study, plan_path)
         measured = run_measure(acting, progress=bar)
-        prepared = run_prepare(acting, measured, objective=objective, allow_undecided=allow_undecided)
-    print_(prepared_product(prepared, measured), as_json, render_prepared)
+        product = run_prepare(acting, measured, objective=objective, allow_undecided=allow_undecided)
+    print_(product, as_json, render_prepared)
 
 
 @main.command()

@@ -55,6 +55,11 @@ def render_prepared(product: Row) -> str:
     ]
     for change in product["decisions"]:
         lines += ["", *_change(change)]
+    if product["rates"]:
+        lines += ["", "rates forecast by the tilt (start, plain training, wanted, reached; experimental):"]
+        for one in product["rates"]:
+            numbers = " ".join(f"{percent(one[key]):>7}" for key in ("start", "plain", "wanted", "reached"))
+            lines += [f"  {fit(one_line(str(one['name'])), 44)} {numbers}"]
     for one in product["overlaps"]:
         if one["n_pairs"]:
             correlation = "" if one["correlation"] is None else f", offsets correlate {signed(one['correlation'])}"
