@@ -72,20 +72,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan"},
     "acting": {
-        *(
-            "aims",
-            "artifact",
-            "cleaning",
-            "errors",
-            "hypotheses",
-            "interventions",
-            "lm",
-            "measure",
-            "pairs",
-            "plan",
-            "recipe",
-        ),
-        *("study", "training"),
+        *("aims", "artifact", "cleaning", "errors", "export", "hypotheses", "interventions", "lm", "measure", "pairs"),
+        *("plan", "recipe", "study", "training"),
     },
     "proving": {
         *("artifact", "behaviours", "errors", "evaluation", "hypotheses", "lm", "pairs", "plan", "study", "verdict"),

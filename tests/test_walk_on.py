@@ -75,7 +75,9 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
         (place / "limits.yaml").write_text(f"limits:\n  bold: {limit}\n")
         shown = tiltscope("gate", "limits.yaml", "comparison", "--out", "verdict", cwd=place, code=code).stdout
         assert shown.startswith(word)
-    assert (place / "verdict" / "verdict.xml").exists()
+    names = ("verdict.json", "verdict.xml", "verdict.md", "buyer.md", "buyer.html")
+    assert [name for name in names if not (place / "verdict" / name).exists()] == []
+    assert "planned" in (place / "comparison" / "comparison.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,13 @@ def test_a_plan_of_another_dataset_is_refused(place: Path) -> None:
     path.write_text(path.read_text().replace("made_from: {}", "made_from: {pairs: '0123456789abcdef'}"))
     refused = tiltscope("prepare", "study", cwd=place, code=2)
     assert "0123456789abcdef" in refused.stderr
+
+
+def test_shaped_rows_are_exported_for_other_peoples_code(place: Path) -> None:
+    plan(place)
+    product = prepared(place, "--objective", "sft", "--export", "shaped")
+    assert product["export"]["n_rows"] > 100
+    assert any((place / "shaped").glob("*.parquet"))
 
 
 def test_clean_puts_carriers_aside_and_is_done_after_once(place: Path) -> None:

@@ -27,11 +27,21 @@ from tiltscope.study import Opened, open_study
 
 if TYPE_CHECKING:
     from tiltscope.cleaning import Suppressed
+    from tiltscope.export import Exported
     from tiltscope.interventions.rates import Tilt
     from tiltscope.lm import Policy
     from tiltscope.training import Run, StartingModel, TrainConfig
 
-__all__ = ["Acting", "open_acting", "run_clean", "run_measure", "run_prepare", "run_train", "starting_model"]
+__all__ = [
+    "Acting",
+    "open_acting",
+    "run_clean",
+    "run_export",
+    "run_measure",
+    "run_prepare",
+    "run_train",
+    "starting_model",
+]
 
 Progress = Callable[[str, int, int], None]
 
@@ -224,6 +234,18 @@ def run_train(
         rows = [row for row in rows if row.id in kept]
         recipe = _subset(recipe, kept)
     return train(rows, recipe, starting_model(record, study), config, out, progress=progress)
+
+
+def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Progress | None = None) -> Exported:
+    """Write the rows that `run_train` would train on, for other people's code (docs/training.md)."""
+    from tiltscope.training import export
+
+    opened = open_study(study)
+    by_id = {pair.id: pair for pair in opened.pairs.rows}
+    rows = [by_id[pair_id] for pair_id in opened.features.pair_ids]
+    record = read_object(study / "study.json", "max_length", verb="read")
+    recipe = _fresh_recipe(study, opened)
+    return export(rows, recipe, starting_model(record, study), config, folder, progress=progress)
 
 
 def _fresh_recipe(study: Path, opened: Opened) -> Recipe:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tiltscope.artifact import fingerprint, write_text
+from tiltscope.artifact import fingerprint, read_object, write_text
 from tiltscope.behaviours.measured import (
     Behaviour,
     Prompt,
@@ -35,10 +35,13 @@ from tiltscope.evaluation import (
     write_comparison,
     write_evaluation,
 )
+from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
+from tiltscope.evaluation.tables import as_markdown
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn, load_pairs
 from tiltscope.plan import load_plan
-from tiltscope.verdict import Verdict, draft_limits, judge, judge_data, read_limits, write_verdict
+from tiltscope.study import check_current
+from tiltscope.verdict import Verdict, as_json, draft_limits, judge, judge_data, read_limits, write_verdict
 
 __all__ = ["Asked", "draft_gate", "run_compare", "run_evaluate", "run_gate"]
 
@@ -166,33 +169,54 @@ def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
 
 
 def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Sequence[str] = ()) -> Comparison:
-    """Compare evaluations, the first arm being the reference; writes OUT/comparison.json."""
+    """Compare evaluations, the first arm being the reference; writes OUT/comparison.json and comparison.md."""
     found = compare(
         {name: [read_evaluation(folder) for folder in folders] for name, folders in arms.items()}, targets=targets
     )
+    write_text(out / "comparison.md", as_markdown(found, examples=found.examples))
     write_comparison(found, out / "comparison.json")
     return found
 
 
 def run_gate(limits: Path, *, comparison: Path | None, study: Path | None, out: Path | None) -> Verdict:
-    """Judge a comparison, or with `study` an audit before any training; writes the verdict into `out` where given."""
-    gate = read_limits(limits)
-    if study is not None:
-        from tiltscope.study import check_current
+    """Judge a comparison, or without one the audit of `study` before any training.
 
+    Into `out` go the verdict and, for a comparison, one page for buyers (with how the data of `study` were audited).
+    """
+    gate = read_limits(limits)
+    if comparison is None:
+        if study is None:
+            hint = "tiltscope gate LIMITS COMPARISON, or --data STUDY"
+            raise UsageError("a gate judges a comparison or an audit", hint=hint)
         check_current(study)
         rows = read_hypotheses(study)
         verdict = judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows))
-    elif comparison is not None:
-        path = comparison / "comparison.json" if comparison.is_dir() else comparison
-        verdict = judge(gate, read_comparison(path))
     else:
-        raise UsageError(
-            "a gate judges a comparison or an audit", hint="tiltscope gate LIMITS COMPARISON, or --data STUDY"
-        )
+        found = read_comparison(comparison / "comparison.json" if comparison.is_dir() else comparison)
+        verdict = judge(gate, found)
+        if out is not None:
+            _write_buyer(found, verdict, _audited(study) if study else {}, out)
     if out is not None:
         write_verdict(verdict, out)
     return verdict
+
+
+def _write_buyer(comparison: Comparison, verdict: Verdict, audit: Mapping[str, str], out: Path) -> None:
+    content = buyer_content(comparison, verdict=as_json(verdict), audit=audit)
+    write_text(out / "buyer.md", buyer_markdown(content))
+    write_text(out / "buyer.html", buyer_html(content))
+
+
+def _audited(study: Path) -> dict[str, str]:
+    """How the training data were audited, in plain words."""
+    contrast = read_object(study / "contrast.json", "n_pairs", "n_groups", verb="contrast")
+    confirmed = sum(bool(row["confirmed"]) for row in read_hypotheses(study))
+    worst = max((float(null["share_p05"]) for null in contrast.get("nulls") or []), default=float("nan"))
+    return {
+        "pairs read": f"{contrast['n_pairs']} preference pairs of {contrast['n_groups']} independent prompts",
+        "findings": f"{confirmed} confirmed on a half of the prompts that had not chosen them (q at most .10)",
+        "calibration": f"with labels scrambled, at most {100 * worst:.1f} % of tests had p < .05",
+    }
 
 
 def draft_gate(limits: Path, study: Path | None) -> Path:

@@ -52,13 +52,20 @@ def measure(study: Path, plan_path: Path | None, as_json: bool) -> None:
 @_plan
 @click.option("--objective", type=click.Choice(["dpo", "sft"]), default="dpo", show_default=True, help="What to train.")
 @click.option("--allow-undecided", is_flag=True, help="Leave undecided findings to plain training, knowingly.")
+@click.option(
+    "--export",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write the shaped rows for other people's TRL code.",
+)
 @json_
-def prepare(study: Path, plan_path: Path | None, objective: Any, allow_undecided: bool, as_json: bool) -> None:
+def prepare(study: Path, plan_path: Path | None, objective: Any, as_json: bool, **options: Any) -> None:
     """Say what each decision changes in the data, and write STUDY/recipe: a dry run, nothing is trained.
 
     \b
     Example:
       tiltscope prepare study
+      tiltscope prepare study --objective sft --export shaped
     """
     from tiltscope.acting import open_acting, run_measure, run_prepare
     from tiltscope.report.acts import render_prepared
@@ -66,8 +73,19 @@ def prepare(study: Path, plan_path: Path | None, objective: Any, allow_undecided
     with progress_() as bar:
         acting = open_acting(study, plan_path)
         measured = run_measure(acting, progress=bar)
-        product = run_prepare(acting, measured, objective=objective, allow_undecided=allow_undecided)
+        product = run_prepare(acting, measured, objective=objective, allow_undecided=options["allow_undecided"])
+        if options["folder"]:
+            product["export"] = _export(study, options["folder"], bar)
     print_(product, as_json, render_prepared)
+
+
+def _export(study: Path, folder: Path, bar: Any) -> dict[str, Any]:
+    _need("trl")
+    from tiltscope.acting import run_export
+    from tiltscope.training import TrainConfig
+
+    done = run_export(study, folder, TrainConfig(), progress=bar)
+    return {"folder": str(folder), "n_rows": done.n_rows, "left_out": list(done.left_out)}
 
 
 @main.command()
@@ -128,8 +146,12 @@ def _need(package: str) -> None:
 )
 @click.option("-n", "n_answers", default=1, show_default=True, type=click.IntRange(1), help="Answers per prompt.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sampling.")
-@click.option("--temperature", default=0.7, show_default=True, type=click.FloatRange(0, 10))
-@click.option("--max-new-tokens", default=160, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--temperature", default=0.7, show_default=True, type=click.FloatRange(0, 10), help="0 takes the likeliest answer."
+)
+@click.option(
+    "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1), help="Where an answer is cut."
+)
 @click.option("--max-length", default=1024, show_default=True, type=click.IntRange(8), help="Tokens of a prompt.")
 @click.option("--template", metavar="NAME|FILE", help="Chat template for a model without one.")
 @click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one).")
@@ -196,8 +218,17 @@ def compare(arms: tuple[str, ...], out: Path, targets: tuple[str, ...], as_json:
 @main.command()
 @click.argument("limits", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("comparison", required=False, type=click.Path(path_type=Path))
-@click.option("--data", "study", type=click.Path(file_okay=False, path_type=Path), help="Judge an audit instead.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write JSON, JUnit XML and Markdown.")
+@click.option(
+    "--data",
+    "study",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The audit: judged where no COMPARISON is given.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write JSON, JUnit XML, Markdown and a page for buyers.",
+)
 @click.option("--draft", is_flag=True, help="Write LIMITS from a study's plan (--data) instead of judging.")
 @json_
 @click.pass_context

@@ -55,24 +55,42 @@ def render_prepared(product: Row) -> str:
     ]
     for change in product["decisions"]:
         lines += ["", *_change(change)]
-    if product["rates"]:
-        lines += ["", "rates forecast by the tilt (start, plain training, wanted, reached; experimental):"]
-        for one in product["rates"]:
-            numbers = " ".join(f"{percent(one[key]):>7}" for key in ("start", "plain", "wanted", "reached"))
-            lines += [f"  {fit(one_line(str(one['name'])), 44)} {numbers}"]
-    for one in product["overlaps"]:
-        if one["n_pairs"]:
-            correlation = "" if one["correlation"] is None else f", offsets correlate {signed(one['correlation'])}"
-            lines += [
-                "",
-                *wrapped(f"{one['first']} and {one['second']} both touch {one['n_pairs']} pairs{correlation}.", _WIDTH),
-            ]
-    for one in product["conflicts"]:
-        lines += ["", *wrapped(f"CONFLICT: {one['first']} and {one['second']}: {one['reason']}.", _WIDTH)]
+    lines += [*_rates(product["rates"]), *_meeting(product), *_exported(product.get("export"))]
     undecided = [line for line in product["log"] if line.endswith("left to plain training")]
     if undecided:
         lines += ["", f"{len(undecided)} findings are undecided and left to plain training."]
     return "\n".join(lines)
+
+
+def _rates(rates: Sequence[Row]) -> list[str]:
+    if not rates:
+        return []
+    lines = ["", "rates forecast by the tilt (start, plain training, wanted, reached; experimental):"]
+    for one in rates:
+        numbers = " ".join(f"{percent(one[key]):>7}" for key in ("start", "plain", "wanted", "reached"))
+        lines += [f"  {fit(one_line(str(one['name'])), 44)} {numbers}"]
+    return lines
+
+
+def _meeting(product: Row) -> list[str]:
+    """What decisions share, and where they contradict."""
+    lines: list[str] = []
+    for one in product["overlaps"]:
+        if one["n_pairs"]:
+            correlation = "" if one["correlation"] is None else f", offsets correlate {signed(one['correlation'])}"
+            told = f"{one['first']} and {one['second']} both touch {one['n_pairs']} pairs{correlation}."
+            lines += ["", *wrapped(one_line(told), _WIDTH)]
+    for one in product["conflicts"]:
+        told = f"CONFLICT: {one['first']} and {one['second']}: {one['reason']}."
+        lines += ["", *wrapped(one_line(told), _WIDTH)]
+    return lines
+
+
+def _exported(written: Row | None) -> list[str]:
+    if not written:
+        return []
+    lines = ["", f"{number(written['n_rows'])} rows exported to {one_line(written['folder'])}"]
+    return lines + [line for one in written["left_out"] for line in _indented(f"not exported: {one}")]
 
 
 def _change(change: Row) -> list[str]:
