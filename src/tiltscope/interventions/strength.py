@@ -13,8 +13,6 @@ from tiltscope.recipe import sign
 
 __all__ = ["explaining_strength"]
 
-_LIMIT = 20.0
-
 
 def explaining_strength(wish: Wish, scored: Scored) -> float:
     """Return the strength at which the offset is the concept's whole log-odds of winning: an aim of `start`.
@@ -30,27 +28,24 @@ def explaining_strength(wish: Wish, scored: Scored) -> float:
     if not spread:
         raise refusal(wish, "the score is the same for every answer", hint="choose another detector")
     d = (scored.chosen - scored.rejected)[scored.inside] / spread
-    coefficient = _bradley_terry(d)
-    if abs(coefficient) >= _LIMIT:
+    d = d[d != 0]
+    if len(d) and (d.min() > 0 or d.max() < 0):
         raise refusal(
             wish,
-            "the score separates chosen from rejected completely: no strength explains that",
-            found=f"more than {_LIMIT:g} nats per sd",
+            "the score separates chosen from rejected completely: no finite strength explains that",
+            found=f"all {len(d)} pairs that differ in it lean one way",
             hint="give a strength, or filter examples",
         )
-    return max(0.0, sign(wish.action) * coefficient)
+    return max(0.0, sign(wish.action) * _bradley_terry(d))
 
 
 def _bradley_terry(d: np.ndarray) -> float:
-    """Newton's method on the concave log-likelihood; ends at +-_LIMIT where it has no maximum."""
+    """Newton's method with steps of at most 1 on the strictly concave log-likelihood; 0 without any difference."""
     value = 0.0
-    for _ in range(100):
+    for _ in range(1000 if len(d) else 0):
         p = 1 / (1 + np.exp(-value * d))
-        gradient, curvature = float(((1 - p) * d).sum()), float((p * (1 - p) * d**2).sum())
-        if curvature <= 1e-12 or abs(value) >= _LIMIT:
-            break
-        step = float(np.clip(gradient / curvature, -1, 1))
+        step = float(np.clip(((1 - p) * d).sum() / (p * (1 - p) * d**2).sum(), -1, 1))
         value += step
         if abs(step) < 1e-10:
-            return value
-    return float(np.clip(value, -_LIMIT, _LIMIT)) if d.any() else 0.0
+            break
+    return value
