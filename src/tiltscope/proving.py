@@ -7,6 +7,7 @@ Refuses: to compare models that were asked otherwise, and to pass what was not m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tiltscope.behaviours.measured import (
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import (
     Comparison,
+    EndpointAnswers,
     Evaluation,
     EvaluationSettings,
     compare,
@@ -46,6 +48,7 @@ from tiltscope.verdict import Verdict, as_json, draft_limits, judge, judge_data,
 __all__ = ["Asked", "draft_gate", "run_compare", "run_evaluate", "run_gate"]
 
 Progress = Callable[[str, int, int], None]
+Fits = Callable[[Sequence[Turn]], bool]
 
 HELD_OUT = "data"
 _OWN_PROMPTS = ("arithmetic", "instructions", "refusal_unsafe", "refusal_safe")  # they mean nothing elsewhere
@@ -75,13 +78,28 @@ class Asked:
 
 
 def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progress | None = None) -> Evaluation:
-    """Ask a model and write OUT/evaluation.json; answers that are there are reused, so a killed run goes on."""
-    behaviours, prompts, rows = _questions(asked)
+    """Ask a model and write OUT/evaluation.json; answers that are there are reused, so a killed run goes on.
+
+    Prompts of `data` that do not fit into max_length are passed over for the next ones.
+    """
     if asked.endpoint:
-        return _ask_endpoint(model, out, asked, behaviours, prompts)
-    from tiltscope.lm import Sampling, generate, load_policy
+        return _ask_endpoint(model, out, asked)
+    from tiltscope.lm import Sampling, Unreadable, generate, load_policy
 
     policy = load_policy(model, device=asked.device, template=asked.template, max_length=asked.max_length)
+
+    def fits(prompt: Sequence[Turn]) -> bool:
+        try:
+            return len(policy.renderer.render(prompt, "").ids) <= asked.max_length
+        except Unreadable:
+            return False
+
+    behaviours, prompts, rows = _questions(asked, fits)
+    too_long = [one.id for one in prompts if not fits(one.turns)]
+    if too_long:
+        raise UsageError(
+            "these prompts do not fit the model", found=", ".join(too_long[:5]), hint="a larger --max-length"
+        )
     done, n_asked = {"n": 0}, len(prompts)
 
     def answer(
@@ -96,9 +114,8 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     settings = _settings(policy.fingerprint, asked)
     found = replace(evaluate(answer, behaviours, prompts, settings, folder=out), name=policy.name)
     if rows:
-        found = with_values(
-            found, "nll", _nll(policy, rows), name="held-out NLL", unit_name="nats per token", wanted="less"
-        )
+        values = _nll(policy, rows)
+        found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
     write_evaluation(found, out)
     return found
 
@@ -109,46 +126,43 @@ def _settings(model: str, asked: Asked) -> EvaluationSettings:
     )
 
 
-def _ask_endpoint(
-    model: str | None, out: Path, asked: Asked, behaviours: Sequence[Behaviour], prompts: Sequence[Prompt]
-) -> Evaluation:
-    from tiltscope.evaluation.endpoint import EndpointAnswers
-
+def _ask_endpoint(model: str | None, out: Path, asked: Asked) -> Evaluation:
     assert asked.endpoint is not None
+    behaviours, prompts, _ = _questions(asked, lambda prompt: True)
     answers = EndpointAnswers(asked.endpoint, model or "default")
-    settings = _settings(f"{asked.endpoint} {model or 'default'}", asked)
-    found = evaluate(answers, behaviours, prompts, settings, folder=out)
+    found = evaluate(answers, behaviours, prompts, _settings(answers.name, asked), folder=out)
     write_evaluation(found, out)
     return found
 
 
-def _questions(asked: Asked) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
+def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
     own = load_behaviours(asked.file) if asked.file else ()
     by_id = {one.id: one for one in own}
     wanted = asked.behaviours or tuple(one.id for one in (*library(), *own))
     behaviours = tuple(by_id.get(name) or behaviour(name) for name in wanted)
     if asked.data is None:
         return behaviours, prompts_of(behaviours), []
-    rows = _held_out(asked)
-    prompts = tuple(
-        replace(one, turns=row.prompt) for one, row in zip(as_prompts([""] * len(rows), HELD_OUT), rows, strict=True)
-    )
+    rows = _held_out(asked, fits)
+    numbered = as_prompts([""] * len(rows), HELD_OUT)
+    prompts = tuple(replace(one, turns=row.prompt) for one, row in zip(numbered, rows, strict=True))
     kept = [one for one in behaviours if one.id in _OWN_PROMPTS]
     style = tuple(one for one in behaviours if one not in kept)
     aimed = (*on_prompts(style, {"target": (HELD_OUT,), "neighbouring": (), "unrelated": ()}), *kept)
     return aimed, (*prompts, *prompts_of(kept)), rows
 
 
-def _held_out(asked: Asked) -> list[Pair]:
-    """One pair per prompt, by hash, without the groups that were trained on."""
+def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
+    """One pair per prompt, by hash, without the groups that were trained on and prompts that do not fit."""
     pairs = load_pairs(str(asked.data), LoadSettings())
     by_group: dict[str, Pair] = {}
     for row in pairs.rows:
         if row.group not in asked.leave_out:
             by_group.setdefault(row.group, row)
-    rows = sorted(by_group.values(), key=lambda row: fingerprint("ask", row.group))[: asked.n_prompts]
+    ordered = sorted(by_group.values(), key=lambda row: fingerprint("ask", row.group))
+    rows = list(itertools.islice((row for row in ordered if fits(row.prompt)), asked.n_prompts))
     if not rows:
-        raise UsageError("no prompt is left to ask", where=str(asked.data), found=f"{len(pairs)} pairs, all trained on")
+        found = f"{len(pairs)} pairs, {len(by_group)} prompts that were not trained on, none of which fits"
+        raise UsageError("no prompt is left to ask", where=str(asked.data), found=found)
     return rows
 
 

@@ -1,0 +1,177 @@
+"""The one sign rule through real training: a planted trait goes down under suppress and up under amplify.
+
+A tiny model that first learns to answer, and to obey "use stars", is then trained on pairs whose chosen answers have
+the trait (stars) more often, plainly and under every method. The trait's share among four possible answers is exact:
+the model's own probabilities on prompts it was not trained on, without instruction, vector or mask. A neighbouring
+trait (an exclamation mark) is measured beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl", reason="training needs the extra tiltscope[train]")
+
+from tiltscope.interventions import Scored, Wish, prepare
+from tiltscope.lm import (
+    Steer,
+    hidden_states,
+    load_model,
+    load_policy,
+    response_logps,
+)
+from tiltscope.measure import with_instruction
+from tiltscope.pairs import Pair, Turn
+from tiltscope.recipe import Recipe, empty_recipe
+from tiltscope.training import StartingModel, TrainConfig, train
+from tiny import tiny_model_folder
+
+ANSWERS = {(star, mark): ("**" if star else "") + "it is" + ("!" if mark else "") for star in (0, 1) for mark in (0, 1)}
+ASK = "use stars"
+LAYER = 2
+WORDS = ("hello", "garden", "story", "code", "python", "number", "help", "recipe", "question", "list", "word", "time")
+FAST = TrainConfig(
+    learning_rate=2e-3, per_device_train_batch_size=16, bf16=False, save_steps=0, held_out_share=0.0, warmup_ratio=0.0
+)
+
+
+def prompts(n: int, seed: int) -> list[tuple[Turn, ...]]:
+    rng = np.random.default_rng(seed)
+    return [(Turn("user", " ".join(rng.choice(WORDS, 3).tolist())),) for _ in range(n)]
+
+
+def draw(n: int, *, stars: float, seed: int) -> list[tuple[int, int]]:
+    rng = np.random.default_rng(seed)
+    return [(int(a < stars), int(b < 0.5)) for a, b in rng.random((n, 2))]
+
+
+def pairs(asked: list[tuple[Turn, ...]], chosen: list[tuple[int, int]], rejected: list[tuple[int, int]]) -> list[Pair]:
+    both = zip(asked, chosen, rejected, strict=True)
+    return [Pair(f"p{i}", p, ANSWERS[c], ANSWERS[r], f"g{i}", i + 1) for i, (p, c, r) in enumerate(both)]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model that answers and obeys, pairs that teach stars, and what every method needs to have measured."""
+
+    folder: Path
+    model: Path
+    rows: list[Pair]
+    scored: Scored
+
+    def trained(self, name: str, recipe: Recipe) -> Path:
+        config = replace(FAST, learning_rate=4e-4, max_steps=12) if recipe.objective == "dpo" else replace(FAST, max_steps=16)
+        start = StartingModel(str(self.model), max_length=64, reference_folder=self.folder / "reference")
+        return train(self.rows, recipe, start, config, self.folder / name).model_folder
+
+    def rates(self, model: Path) -> tuple[float, float]:
+        """P(stars) and P(mark) among the four answers, on held-out prompts."""
+        policy = load_policy(str(model), device="cpu", dtype="float32", max_length=64)
+        asked = prompts(12, seed=99)
+        texts = [policy.renderer.render(p, answer) for p in asked for answer in ANSWERS.values()]
+        logps = response_logps(policy, texts).reshape(len(asked), -1)
+        p = np.exp(logps - logps.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        stars, marks = np.array(list(ANSWERS)).T
+        return float((p @ stars).mean()), float((p @ marks).mean())
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = Path(tmp_path_factory.mktemp("signs"))
+    tiny_model_folder(folder / "random")
+    free, told = prompts(256, seed=1), [with_instruction(p, ASK) for p in prompts(256, seed=2)]
+    answers = [*draw(256, stars=0.4, seed=3), *draw(256, stars=1.0, seed=4)]
+    lessons = pairs([*free, *told], answers, draw(512, stars=0.4, seed=5))
+    recipe = empty_recipe([row.id for row in lessons], "sft")
+    model = train(
+        lessons, recipe, StartingModel(str(folder / "random"), max_length=64),
+        replace(FAST, learning_rate=1e-2, max_steps=120), folder / "obeys",
+    ).model_folder  # fmt: skip
+    rows = pairs(prompts(160, seed=6), draw(160, stars=0.8, seed=7), draw(160, stars=0.3, seed=8))
+    return Bench(folder, model, rows, measured(model, rows))
+
+
+def measured(model: Path, rows: list[Pair]) -> Scored:
+    """Scores, spans, ratios and a direction, as `measure` would have them."""
+    policy = load_policy(str(model), device="cpu", dtype="float32", max_length=64)
+    texts = {side: [getattr(row, side) for row in rows] for side in ("chosen", "rejected")}
+    stars = {side: np.array([float("**" in text) for text in some]) for side, some in texts.items()}
+    spans = {side: {r.id: ((0, 2),) for r in rows if "**" in getattr(r, side)} for side in texts}
+    lm = load_model(str(model), layer=LAYER, device="cpu", dtype="float32", max_length=64)
+    rendered = [lm.renderer.render(p, a) for p in prompts(24, seed=11) for a in ANSWERS.values()]
+    means = dict((i, s[t.n_prompt_ids - 1 :].mean(0).numpy()) for (i, s), t in keyed(lm, rendered))
+    shown = np.array([star for _ in range(24) for star, _ in ANSWERS])
+    states = np.stack([means[i] for i in range(len(rendered))])
+    vector = states[shown == 1].mean(0) - states[shown == 0].mean(0)
+    vector /= np.linalg.norm(vector)
+    norm = float(np.linalg.norm(states, axis=1).mean())
+
+    def ratio(side: str, *, steer: bool) -> np.ndarray:
+        plain = [policy.renderer.render(r.prompt, getattr(r, side)) for r in rows]
+        told = (
+            plain
+            if steer
+            else [policy.renderer.render(with_instruction(r.prompt, ASK), getattr(r, side)) for r in rows]
+        )
+        pushed = Steer(LAYER, 0.5 * norm * vector) if steer else None
+        return response_logps(policy, told, steer=pushed) - response_logps(policy, plain)
+
+    return Scored(
+        stars["chosen"], stars["rejected"], np.ones(len(rows), bool), spans["chosen"], spans["rejected"],
+        ratio("chosen", steer=False), ratio("rejected", steer=False),
+        vector=vector.astype(np.float32), layer=LAYER - 1, norm=norm, instruction=ASK,
+    )  # fmt: skip
+
+
+def keyed(lm, texts):  # type: ignore[no-untyped-def]
+    return [((i, states), texts[i]) for i, states in hidden_states(lm, [text.ids for text in texts])]
+
+
+STRENGTHS = {
+    "reward_shaping": 1.0,
+    "example_filtering": 0.4,
+    "token_filtering": None,
+    "activation_steering": 0.5,
+    "steering_ratio": 1.0,
+    "inoculation_prompting": None,
+    "inoculation_ratio": 1.0,
+}
+CANNOT_AMPLIFY = {("token_filtering", "dpo"), ("token_filtering", "sft"), ("inoculation_prompting", "sft")}
+CASES = [
+    (method, objective, action)
+    for method, objective, action in itertools.product(STRENGTHS, ("dpo", "sft"), ("suppress", "amplify"))
+    if action == "suppress" or (method, objective) not in CANNOT_AMPLIFY
+]
+
+
+@pytest.fixture(scope="module")
+def plain(bench: Bench) -> dict[str, tuple[float, float]]:
+    ids = [row.id for row in bench.rows]
+    return {kind: bench.rates(bench.trained(f"plain-{kind}", empty_recipe(ids, kind))) for kind in ("dpo", "sft")}  # type: ignore[arg-type]
+
+
+def test_plain_training_teaches_the_trait(bench: Bench, plain: dict[str, tuple[float, float]]) -> None:
+    start = bench.rates(bench.model)
+    for kind, (stars, _) in plain.items():
+        assert stars > start[0] + 0.1, kind
+
+
+@pytest.mark.parametrize(("method", "objective", "action"), CASES)
+def test_the_trait_goes_where_the_plan_says(
+    bench: Bench, plain: dict[str, tuple[float, float]], method: str, objective: str, action: str
+) -> None:
+    wish = Wish("stars", action, method, STRENGTHS[method])  # type: ignore[arg-type]
+    start = empty_recipe([row.id for row in bench.rows], objective)  # type: ignore[arg-type]
+    texts = {row.id: (row.chosen, row.rejected) for row in bench.rows}
+    recipe = prepare(start, [(wish, bench.scored)], texts=texts).recipe
+    stars, marks = bench.rates(bench.trained(f"{method}-{objective}-{action}", recipe))
+    moved = stars - plain[objective][0]
+    print(f"RESULT {method} {objective} {action} stars {plain[objective][0]:.3f} -> {stars:.3f} marks {plain[objective][1]:.3f} -> {marks:.3f}")
+    assert moved < -0.03 if action == "suppress" else moved > 0.01, f"stars {plain[objective][0]:.2f} -> {stars:.2f}"
+    assert abs(marks - plain[objective][1]) < abs(moved) + 0.05
