@@ -1,9 +1,10 @@
 """The one sign rule through real training: a planted trait goes down under suppress and up under amplify.
 
 A tiny model that first learns to answer, and to obey "use stars", is then trained on pairs whose chosen answers have
-the trait (stars) more often, plainly and under every method. The trait's share among four possible answers is exact:
-the model's own probabilities on prompts it was not trained on, without instruction, vector or mask. A neighbouring
-trait (an exclamation mark) is measured beside it.
+the trait (stars) more often, plainly and under every method. Where a method amplifies by keeping a trait from being
+unlearned (a vector or an instruction on the rejected side), the pairs teach against it. The trait's share among four
+possible answers is exact: the model's own probabilities on prompts it was not trained on, without instruction, vector
+or mask. A neighbouring trait (an exclamation mark) is measured beside it.
 """
 
 from __future__ import annotations
@@ -55,19 +56,27 @@ def pairs(asked: list[tuple[Turn, ...]], chosen: list[tuple[int, int]], rejected
     return [Pair(f"p{i}", p, ANSWERS[c], ANSWERS[r], f"g{i}", i + 1) for i, (p, c, r) in enumerate(both)]
 
 
+# Offsets move where DPO ends: they are tested there. A vector or an instruction changes what a side teaches, and so the
+# way there: tested early (trained to its end on these pairs, the other side alone still unlearns the trait).
+CONFIGS = {
+    "sft": replace(FAST, max_steps=10),
+    "end": replace(FAST, learning_rate=1e-3, beta=2.0, max_steps=40),
+    "early": replace(FAST, learning_rate=4e-4, beta=0.1, max_steps=8),
+}
+
+
 @dataclass(frozen=True)
 class Bench:
     """A model that answers and obeys, pairs that teach stars, and what every method needs to have measured."""
 
     folder: Path
     model: Path
-    rows: list[Pair]
-    scored: Scored
+    data: dict[str, tuple[list[Pair], Scored]]
+    """Pairs that teach "for" stars and "against" them, and what was measured of each."""
 
-    def trained(self, name: str, recipe: Recipe) -> Path:
-        config = replace(FAST, learning_rate=4e-4, max_steps=12) if recipe.objective == "dpo" else replace(FAST, max_steps=16)
+    def trained(self, name: str, recipe: Recipe, way: str, how: str) -> Path:
         start = StartingModel(str(self.model), max_length=64, reference_folder=self.folder / "reference")
-        return train(self.rows, recipe, start, config, self.folder / name).model_folder
+        return train(self.data[way][0], recipe, start, CONFIGS[how], self.folder / name).model_folder
 
     def rates(self, model: Path) -> tuple[float, float]:
         """P(stars) and P(mark) among the four answers, on held-out prompts."""
@@ -93,8 +102,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         lessons, recipe, StartingModel(str(folder / "random"), max_length=64),
         replace(FAST, learning_rate=1e-2, max_steps=120), folder / "obeys",
     ).model_folder  # fmt: skip
-    rows = pairs(prompts(160, seed=6), draw(160, stars=0.8, seed=7), draw(160, stars=0.3, seed=8))
-    return Bench(folder, model, rows, measured(model, rows))
+    sides = draw(160, stars=0.8, seed=7), draw(160, stars=0.3, seed=8)
+    ways = {"for": pairs(prompts(160, seed=6), *sides), "against": pairs(prompts(160, seed=6), *reversed(sides))}
+    return Bench(folder, model, {way: (rows, measured(model, rows)) for way, rows in ways.items()})
 
 
 def measured(model: Path, rows: list[Pair]) -> Scored:
@@ -103,14 +113,7 @@ def measured(model: Path, rows: list[Pair]) -> Scored:
     texts = {side: [getattr(row, side) for row in rows] for side in ("chosen", "rejected")}
     stars = {side: np.array([float("**" in text) for text in some]) for side, some in texts.items()}
     spans = {side: {r.id: ((0, 2),) for r in rows if "**" in getattr(r, side)} for side in texts}
-    lm = load_model(str(model), layer=LAYER, device="cpu", dtype="float32", max_length=64)
-    rendered = [lm.renderer.render(p, a) for p in prompts(24, seed=11) for a in ANSWERS.values()]
-    means = dict((i, s[t.n_prompt_ids - 1 :].mean(0).numpy()) for (i, s), t in keyed(lm, rendered))
-    shown = np.array([star for _ in range(24) for star, _ in ANSWERS])
-    states = np.stack([means[i] for i in range(len(rendered))])
-    vector = states[shown == 1].mean(0) - states[shown == 0].mean(0)
-    vector /= np.linalg.norm(vector)
-    norm = float(np.linalg.norm(states, axis=1).mean())
+    vector, norm = direction(model)
 
     def ratio(side: str, *, steer: bool) -> np.ndarray:
         plain = [policy.renderer.render(r.prompt, getattr(r, side)) for r in rows]
@@ -129,12 +132,19 @@ def measured(model: Path, rows: list[Pair]) -> Scored:
     )  # fmt: skip
 
 
-def keyed(lm, texts):  # type: ignore[no-untyped-def]
-    return [((i, states), texts[i]) for i, states in hidden_states(lm, [text.ids for text in texts])]
+def direction(model: Path) -> tuple[np.ndarray, float]:
+    """What the instruction adds at the last token of a prompt: a unit vector, and the mean residual norm there."""
+    lm = load_model(str(model), layer=LAYER, device="cpu", dtype="float32", max_length=64)
+    asked = prompts(24, seed=11)
+    ids = [lm.renderer.render(p, "").ids for p in (*asked, *(with_instruction(p, ASK) for p in asked))]
+    ends = {i: states[len(ids[i]) - 1].numpy() for i, states in hidden_states(lm, ids)}
+    states = np.stack([ends[i] for i in range(len(ids))])
+    vector = states[24:].mean(axis=0) - states[:24].mean(axis=0)
+    return vector / np.linalg.norm(vector), float(np.linalg.norm(states, axis=1).mean())
 
 
 STRENGTHS = {
-    "reward_shaping": 1.0,
+    "reward_shaping": 2.0,
     "example_filtering": 0.4,
     "token_filtering": None,
     "activation_steering": 0.5,
@@ -147,31 +157,57 @@ CASES = [
     (method, objective, action)
     for method, objective, action in itertools.product(STRENGTHS, ("dpo", "sft"), ("suppress", "amplify"))
     if action == "suppress" or (method, objective) not in CANNOT_AMPLIFY
+    # With its tokens masked a trait is still taught by its absence in the other answer (docs/interventions.md).
+    if (method, objective) != ("token_filtering", "dpo")
 ]
 
 
+IN_CONTEXT = ("activation_steering", "inoculation_prompting")
+Rates = dict[tuple[str, str], tuple[float, float]]
+
+
+def setting(method: str, objective: str, action: str) -> tuple[str, str]:
+    """How long to train, and whether the pairs teach for or against the trait."""
+    if objective == "sft":
+        return "sft", "for"
+    if method in IN_CONTEXT:
+        return "early", "against" if action == "amplify" else "for"
+    return "end", "for"
+
+
 @pytest.fixture(scope="module")
-def plain(bench: Bench) -> dict[str, tuple[float, float]]:
-    ids = [row.id for row in bench.rows]
-    return {kind: bench.rates(bench.trained(f"plain-{kind}", empty_recipe(ids, kind))) for kind in ("dpo", "sft")}  # type: ignore[arg-type]
+def plain(bench: Bench) -> Rates:
+    ids = [row.id for row in bench.data["for"][0]]
+    arms = [("sft", "for"), ("early", "for"), ("early", "against"), ("end", "for")]
+    return {
+        (how, way): bench.rates(
+            bench.trained(f"plain-{how}-{way}", empty_recipe(ids, "sft" if how == "sft" else "dpo"), way, how)
+        )
+        for how, way in arms
+    }
 
 
-def test_plain_training_teaches_the_trait(bench: Bench, plain: dict[str, tuple[float, float]]) -> None:
-    start = bench.rates(bench.model)
-    for kind, (stars, _) in plain.items():
-        assert stars > start[0] + 0.1, kind
+def test_plain_training_teaches_the_trait_or_takes_it_away(bench: Bench, plain: Rates) -> None:
+    start, _ = bench.rates(bench.model)
+    for (how, way), (stars, _) in plain.items():
+        assert (stars > start + 0.1) if way == "for" else (stars < start - 0.1), how
+
+
+def logit(p: float) -> float:
+    return float(np.log(p / (1 - p)))
 
 
 @pytest.mark.parametrize(("method", "objective", "action"), CASES)
 def test_the_trait_goes_where_the_plan_says(
-    bench: Bench, plain: dict[str, tuple[float, float]], method: str, objective: str, action: str
+    bench: Bench, plain: Rates, method: str, objective: str, action: str
 ) -> None:
+    how, way = setting(method, objective, action)
+    rows, scored = bench.data[way]
     wish = Wish("stars", action, method, STRENGTHS[method])  # type: ignore[arg-type]
-    start = empty_recipe([row.id for row in bench.rows], objective)  # type: ignore[arg-type]
-    texts = {row.id: (row.chosen, row.rejected) for row in bench.rows}
-    recipe = prepare(start, [(wish, bench.scored)], texts=texts).recipe
-    stars, marks = bench.rates(bench.trained(f"{method}-{objective}-{action}", recipe))
-    moved = stars - plain[objective][0]
-    print(f"RESULT {method} {objective} {action} stars {plain[objective][0]:.3f} -> {stars:.3f} marks {plain[objective][1]:.3f} -> {marks:.3f}")
-    assert moved < -0.03 if action == "suppress" else moved > 0.01, f"stars {plain[objective][0]:.2f} -> {stars:.2f}"
-    assert abs(marks - plain[objective][1]) < abs(moved) + 0.05
+    start = empty_recipe([row.id for row in rows], objective)  # type: ignore[arg-type]
+    recipe = prepare(start, [(wish, scored)], texts={row.id: (row.chosen, row.rejected) for row in rows}).recipe
+    stars, marks = bench.rates(bench.trained(f"{method}-{objective}-{action}", recipe, way, how))
+    before = plain[how, way]
+    moved, beside = logit(stars) - logit(before[0]), logit(marks) - logit(before[1])
+    assert moved < -0.2 if action == "suppress" else moved > 0.2, f"stars {before[0]:.3f} -> {stars:.3f}"
+    assert abs(beside) < abs(moved) + 0.1, f"marks {before[1]:.3f} -> {marks:.3f}"
