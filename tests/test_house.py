@@ -79,8 +79,8 @@ ARROWS: dict[str, set[str]] = {
         *("artifact", "behaviours", "errors", "evaluation", "hypotheses", "lm", "pairs", "plan", "study", "verdict"),
     },
     "cli": {
-        *("acting", "artifact", "cells", "checklist", "difference", "errors", "hypotheses", "naming", "pairs"),
-        *("proving", "report", "sae", "study", "trace", "training", "verdict"),
+        *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
+        *("naming", "pairs", "proving", "report", "sae", "study", "trace", "training", "verdict"),
     },
 }
 TORCH_ROOMS = {"lm", "sae", "training"}

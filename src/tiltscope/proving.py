@@ -23,12 +23,14 @@ from tiltscope.behaviours.measured import (
     on_prompts,
     prompts_of,
 )
+from tiltscope.behaviours.safety import load_xstest, refusal_behaviours, wrapped
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import (
     Comparison,
     EndpointAnswers,
     Evaluation,
     EvaluationSettings,
+    Judge,
     compare,
     evaluate,
     read_comparison,
@@ -67,6 +69,11 @@ class Asked:
     """So many prompts of `data`, the first by hash of their text, and held-out ones where `leave_out` says so."""
     leave_out: frozenset[str] = frozenset()
     """Groups of `data` that may not be asked, because they were trained on."""
+    xstest: Path | None = None
+    """Folder of XSTest: its safe and unsafe prompts are asked for refusals …"""
+    under: tuple[str, ...] = ()
+    """… the unsafe ones also under these jailbreak wrappers."""
+    judge: Judge | None = None
     template: str | None = None
     max_length: int = 1024
     device: str | None = None
@@ -112,7 +119,8 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
         return texts
 
     settings = _settings(policy.fingerprint, asked)
-    found = replace(evaluate(answer, behaviours, prompts, settings, folder=out), name=policy.name)
+    found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
+    found = replace(found, name=policy.name)
     if rows:
         values = _nll(policy, rows)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
@@ -130,12 +138,17 @@ def _ask_endpoint(model: str | None, out: Path, asked: Asked) -> Evaluation:
     assert asked.endpoint is not None
     behaviours, prompts, _ = _questions(asked, lambda prompt: True)
     answers = EndpointAnswers(asked.endpoint, model or "default")
-    found = evaluate(answers, behaviours, prompts, _settings(answers.name, asked), folder=out)
+    found = evaluate(answers, behaviours, prompts, _settings(answers.name, asked), folder=out, judge=asked.judge)
     write_evaluation(found, out)
     return found
 
 
 def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
+    if asked.xstest is not None:
+        plain = load_xstest(asked.xstest)
+        unsafe = [one for one in plain if one.set == "xstest_unsafe"]
+        pressed = [prompt for id in asked.under for prompt in wrapped(unsafe, id)]
+        return refusal_behaviours(plain, under=asked.under), (*plain, *pressed), []
     own = load_behaviours(asked.file) if asked.file else ()
     by_id = {one.id: one for one in own}
     wanted = asked.behaviours or tuple(one.id for one in (*library(), *own))

@@ -142,6 +142,18 @@ def _need(package: str) -> None:
     "--prompts", "n_prompts", default=100, show_default=True, type=click.IntRange(1), help="How many of DATA."
 )
 @click.option(
+    "--xstest",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Ask XSTest's prompts for refusals instead.",
+)
+@click.option(
+    "--under", multiple=True, metavar="WRAPPER", help="Its unsafe prompts also under a jailbreak wrapper, or `all`."
+)
+@click.option("--judge", metavar="URL", help="An OpenAI-compatible endpoint that judges (off: it is sent answers).")
+@click.option("--judge-model", default="default", show_default=True, help="The model to ask there.")
+@click.option("--judge-key", envvar="TILTSCOPE_JUDGE_KEY", help="Its key (or TILTSCOPE_JUDGE_KEY).")
+@click.option(
     "--not-in", type=click.Path(file_okay=False, path_type=Path), help="Leave out prompts of this study: trained on."
 )
 @click.option("-n", "n_answers", default=1, show_default=True, type=click.IntRange(1), help="Answers per prompt.")
@@ -163,6 +175,7 @@ def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> Non
     \b
     Example:
       tiltscope evaluate runs/planned-0/model --out evals/planned-0 --behaviours bold,list,heading
+      tiltscope evaluate runs/planned-0/model --out evals/safety --xstest $TILTSCOPE_DATA/xstest --under all
     """
     from tiltscope.proving import run_evaluate
     from tiltscope.report.acts import render_evaluation
@@ -173,6 +186,8 @@ def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> Non
 
 
 def _asked(options: dict[str, Any]) -> Any:
+    from tiltscope.behaviours.safety import wrappers
+    from tiltscope.evaluation import Judge
     from tiltscope.proving import Asked
     from tiltscope.study import open_study
 
@@ -184,6 +199,9 @@ def _asked(options: dict[str, Any]) -> Any:
         file=options["behaviours_file"],
         leave_out=frozenset(left_out),
         seeds=(options["seed"],),
+        xstest=options["xstest"],
+        under=tuple(one.id for one in wrappers()) if "all" in options["under"] else options["under"],
+        judge=Judge(options["judge"], options["judge_model"], options["judge_key"]) if options["judge"] else None,
         max_new_tokens=options["max_new_tokens"],
         **{name: options[name] for name in same},
     )
