@@ -75,12 +75,13 @@ ARROWS: dict[str, set[str]] = {
         *("aims", "artifact", "cleaning", "errors", "export", "hypotheses", "interventions", "lm", "measure", "pairs"),
         *("plan", "recipe", "study", "training"),
     },
+    "publishing": {"artifact", "errors", "plan", "report"},
     "proving": {
         *("artifact", "behaviours", "errors", "evaluation", "hypotheses", "lm", "pairs", "plan", "study", "verdict"),
     },
     "cli": {
         *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
-        *("naming", "pairs", "proving", "report", "sae", "study", "trace", "training", "verdict"),
+        *("naming", "pairs", "proving", "publishing", "report", "sae", "study", "trace", "training", "verdict"),
     },
 }
 TORCH_ROOMS = {"lm", "sae", "training"}

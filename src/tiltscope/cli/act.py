@@ -99,6 +99,11 @@ def _export(study: Path, folder: Path, bar: Any) -> dict[str, Any]:
 @click.option("--plain", type=click.Choice(["dpo", "sft"]), help="Train without any decision, to compare with.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Instead of the settings' seed.")
 @click.option("--pairs", "n_pairs", type=click.IntRange(1), metavar="N", help="Train on N pairs only (by hash of id).")
+@click.option(
+    "--push", metavar="OWNER/NAME", help="Then upload the model, with a card, to this Hub repository (private)."
+)
+@click.option("--public", is_flag=True, help="Make a new repository public.")
+@click.option("--comparison", type=click.Path(exists=True, path_type=Path), help="A comparison for the card of --push.")
 @json_
 def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool, **options: Any) -> None:
     """Train on STUDY's pairs as its recipe says, with TRL; killed, the same command goes on where it stopped.
@@ -120,7 +125,16 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
         settings = replace(settings, seed=options["seed"])
     with progress_() as bar:
         run = run_train(study, out, settings, plain=plain, n_pairs=options["n_pairs"], progress=bar)
+    if options["push"]:
+        _push(study, out, plain, options)
     print_({**asdict(run), "folder": str(out)}, as_json, render_run)
+
+
+def _push(study: Path, out: Path, plain: str | None, options: dict[str, Any]) -> None:
+    from tiltscope.publishing import publish
+
+    cards = {"plan": None if plain else study / "plan.yaml", "comparison": options["comparison"]}
+    click.echo(publish(out, options["push"], public=options["public"], cards=cards), err=True)
 
 
 def _need(package: str) -> None:
