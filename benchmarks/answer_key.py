@@ -2,11 +2,12 @@
 
     python benchmarks/answer_key.py --work WORK [--seeds 3 4 5] [--pairs 600]
 
-A confirmed hypothesis speaks of a trait when its concept's presence in the answers correlates with the trait's rule at
-|r| >= .5, and with no other trait more. Global traits count as found when a global hypothesis says "more"; prompt-tied
-ones when a prompt hypothesis says "more" and its region matches the kind of prompt with pair F1 >= .7. A balanced trait
-counts as a false finding when any view confirms a hypothesis that speaks of it. Seeds 0 to 2 and 7 were looked at while
-the method was made; the default seeds were not.
+A confirmed hypothesis speaks of the trait that the behaviour it is named after marks (where that name holds), else of
+the trait whose rule its concept's presence correlates with most, at |r| >= .5. Global traits count as found when a
+global hypothesis says "more"; prompt-tied ones when a prompt hypothesis says "more" and its region matches the kind of
+prompt with pair F1 >= .7. A balanced trait counts as a false finding when any view confirms a hypothesis that speaks of
+it; listed beside it are hypotheses that are named after another trait while their latents correlate most with this one.
+Seeds 0 to 2 and 7 were looked at while the method was made; the default seeds were not.
 Resumable: a finished study is not read again.
 Writes benchmarks/results/answer_key.json.
 """
@@ -26,12 +27,14 @@ import numpy as np
 
 from tiltscope.concepts import Concept, fires, indicator
 from tiltscope.hypotheses import read_hypotheses
+from tiltscope.naming.library import NAMING_RULES
 from tiltscope.planting import AnswerKey, load_key, write_demo
 from tiltscope.planting.demo import key_path
 from tiltscope.study import Opened, open_study
 
 RESULT = Path(__file__).parent / "results" / "answer_key.json"
 SAME = 0.5
+NAMED = 0.9
 
 
 def main() -> None:
@@ -59,17 +62,25 @@ def _one_seed(work: Path, seed: int, n_pairs: int) -> dict[str, Any]:
     data, study = work / f"demo-{seed}.jsonl.gz", work / f"study-{seed}"
     work.mkdir(parents=True, exist_ok=True)
     write_demo(data, n=n_pairs, seed=seed)
+    finished = (study / "report.html").exists()
     start = time.monotonic()
     command = [sys.executable, "-c", "from tiltscope.cli import run; run()", "audit", str(data), "--out", str(study)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = round(time.monotonic() - start, 1)
+    seconds = _before(seed) if finished else round(time.monotonic() - start, 1)
     return {"seed": seed, "seconds": seconds, **compare(open_study(study), load_key(key_path(data)))}
+
+
+def _before(seed: int) -> float | None:
+    """How long this seed took when it was read."""
+    held = json.loads(RESULT.read_text())["seeds"] if RESULT.exists() else []
+    return next((one["seconds"] for one in held if one["seed"] == seed), None)
 
 
 def compare(opened: Opened, key: AnswerKey) -> dict[str, Any]:
     """Return what was found of each trait, and how many confirmed families speak of no trait."""
     confirmed = [h for h in read_hypotheses(opened.folder) if h["confirmed"]]
-    of_trait = _speaks_of(opened, key, confirmed)
+    nearest = _nearest(opened, key, confirmed)
+    of_trait = {h["id"]: _named_trait(h, opened, key) or nearest[h["id"]] for h in confirmed}
     regions = {r["id"]: set(r["pair_ids"]) for r in _concepts(opened.folder)["regions"]}
     kind_of_row = {pair.row: pair.kind for pair in key.pairs}
     kind = {pair.id: kind_of_row[pair.row] for pair in opened.pairs.rows}
@@ -87,6 +98,8 @@ def compare(opened: Opened, key: AnswerKey) -> dict[str, Any]:
             entry["found"] = entry["best_f1"] >= 0.7
         else:
             entry["confirmed_wrongly"] = sorted(h["id"] for h in mine)
+            beside = [h for h in confirmed if nearest[h["id"]] == trait.id and of_trait[h["id"]] != trait.id]
+            entry["named_after_another"] = [f"{h['id']} {h['concept']['name']}" for h in beside]
         entry["strongest"] = next((f"{h['concept']['name']} {h['effect']:+.3f} q={h['q']:.2g}" for h in mine), None)
         traits[trait.id] = entry
     others = [h for h in confirmed if of_trait[h["id"]] is None]
@@ -109,8 +122,21 @@ def _f1(found: set[str], wanted: set[str]) -> float:
     return 2 * len(found & wanted) / (len(found) + len(wanted))
 
 
-def _speaks_of(opened: Opened, key: AnswerKey, confirmed: list[dict[str, Any]]) -> dict[str, str | None]:
-    """{hypothesis id: trait id, or None}."""
+def _named_trait(hypothesis: dict[str, Any], opened: Opened, key: AnswerKey) -> str | None:
+    """The trait that the behaviour in the name marks in these answers (r >= .9), where the name holds."""
+    namesake = hypothesis["namesake"]
+    if not namesake or not namesake["holds"]:
+        return None
+    rule = next(one for one in NAMING_RULES if one.id == namesake["rule"])
+    texts = [text for pair in opened.pairs.rows for text in (pair.chosen, pair.rejected)]
+    marked = np.array([rule.present(text) for text in texts], float)
+    r = [_correlation(marked, np.array([trait.present(text) for text in texts], float)) for trait in key.traits]
+    best = int(np.argmax(r))
+    return key.traits[best].id if r[best] >= NAMED else None
+
+
+def _nearest(opened: Opened, key: AnswerKey, confirmed: list[dict[str, Any]]) -> dict[str, str | None]:
+    """{hypothesis id: the trait its latents correlate with most, or None}."""
     by_id = {pair.id: pair for pair in opened.pairs.rows}
     pairs = [by_id[pair_id] for pair_id in opened.features.pair_ids]
     texts = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
