@@ -69,7 +69,9 @@ def _summary(study: Path, top: int) -> dict[str, Any]:
         (rows[0] for rows in families(hypotheses)), key=near_zero, reverse=True
     )  # by the interval end nearest zero
     return {
-        **{key: contrast[key] for key in ("n_pairs", "n_groups", "n_candidates", "n_confirmed", "views", "nulls")},
+        **{key: contrast[key] for key in ("n_pairs", "n_groups", "n_candidates", "views", "nulls")},
+        "n_confirmed": sum(h["confirmed"] for h in hypotheses),
+        "n_mixed": sum(h["verdict"] == "mixed" for h in hypotheses),
         "n_refused": len((study / "refused.jsonl").read_text().splitlines()),
         "autoencoder": json.loads((study / "scope" / "scope.json").read_text())["sae"]["report"],
         "n_families": {view: sum(h["view"] == view for h in heads) for view in ("global", "region", "prompt")},
