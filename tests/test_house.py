@@ -68,7 +68,19 @@ ARROWS: dict[str, set[str]] = {
         *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
     "measure": {
-        *("artifact", "detectors", "errors", "features", "interventions", "lm", "pairs", "plan", "recipe", "sae"),
+        *(
+            "artifact",
+            "behaviours",
+            "detectors",
+            "errors",
+            "features",
+            "interventions",
+            "lm",
+            "pairs",
+            "plan",
+            "recipe",
+        ),
+        "sae",
     },
     "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan"},
     "acting": {

@@ -265,7 +265,7 @@ def test_a_confirmed_finding_fails_the_data_and_names_rows_and_the_fix(tmp_path:
     assert (found.outcome, found.exit_code) == ("fail", 1)
     assert "g-L812" in one.why
     assert len(one.pair_ids) == 40
-    assert "tiltscope plan draft my-study" in one.fix
+    assert "tiltscope prepare my-study" in one.fix
     assert "suppress" in one.fix
     assert "rows (10 of 40)" in as_text(found)
 

@@ -66,6 +66,8 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
         shown = tiltscope("evaluate", model, "--out", f"eval-{name}", *asked, cwd=place).stdout
         assert "bold" in shown
         assert "nll" in shown
+    other = ("evaluate", "model", "--out", "eval-base", "--behaviours", "emoji", "--data", "pairs.jsonl")
+    assert "another evaluation" in tiltscope(*other, cwd=place, code=2).stderr
     arms = [f"{name}=eval-{name}" for name in ("base", "plain", "planned")]
     shown = tiltscope("compare", *arms, "--target", "bold", "--out", "comparison", cwd=place).stdout
     assert "planned against plain" in shown
@@ -142,6 +144,41 @@ def test_shaped_rows_are_exported_for_other_peoples_code(place: Path) -> None:
     product = prepared(place, "--objective", "sft", "--export", "shaped")
     assert product["export"]["n_rows"] > 100
     assert any((place / "shaped").glob("*.parquet"))
+
+
+def test_a_rule_that_nothing_can_judge_is_not_passed(place: Path) -> None:
+    (place / "both.yaml").write_text('limits:\n  bold: at most +99 points\n  data: no confirmed "more" of goblin\n')
+    shown = tiltscope("gate", "both.yaml", "--data", "study", cwd=place, code=5).stdout
+    assert "needs a comparison" in shown
+    (place / "one.yaml").write_text("limits:\n  bold: at most +99 points\n")
+    assert "COMPARISON" in tiltscope("gate", "one.yaml", "--data", "study", cwd=place, code=2).stderr
+
+
+def test_a_drafted_gate_judges_the_audit_it_was_drafted_from(place: Path) -> None:
+    plan(place)
+    tiltscope("gate", "drafted.yaml", "--draft", "--data", "study", cwd=place)
+    assert "drafted.yaml" in tiltscope("gate", "drafted.yaml", "--draft", "--data", "study", cwd=place, code=2).stderr
+
+
+def test_another_dataset_is_not_cleaned_by_row_numbers(place: Path) -> None:
+    plan(place)
+    rows = (place / "pairs.jsonl").read_text().splitlines()
+    (place / "turned.jsonl").write_text("\n".join(reversed(rows)) + "\n")
+    refused = tiltscope("clean", "turned.jsonl", "--study", "study", "--out", "no", "--no-audit", cwd=place, code=2)
+    assert "not the file the study was made from" in refused.stderr
+    assert not (place / "no" / "kept.jsonl").exists()
+
+
+def test_a_decision_about_a_finding_that_is_not_there_is_refused(place: Path) -> None:
+    plan(place)
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("  - detector", "  - hypothesis: g-L99999\n    detector"))
+    assert "g-L99999" in tiltscope("prepare", "study", cwd=place, code=2).stderr
+
+
+@pytest.mark.parametrize("words", [("--under", "fictoin"), ("--behaviours", "")])
+def test_an_option_that_would_do_nothing_is_refused(place: Path, words: tuple[str, str]) -> None:
+    tiltscope("evaluate", "model", "--out", "nothing", *words, cwd=place, code=2)
 
 
 def test_clean_puts_carriers_aside_and_is_done_after_once(place: Path) -> None:

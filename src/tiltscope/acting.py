@@ -67,11 +67,29 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
 
     opened = open_study(study)
     known = [row["id"] for row in read_hypotheses(study)]
+    loaded = load_plan(plan or study / "plan.yaml", known_ids=known)
+    if plan is None:
+        _check_findings(loaded, known)
     return Acting(
         opened,
-        load_plan(plan or study / "plan.yaml", known_ids=known),
+        loaded,
         read_object(study / "study.json", "max_length", verb="read"),
     )
+
+
+def _check_findings(plan: Plan, known: Sequence[str]) -> None:
+    """Refuse a decision that changes training for a finding the study does not have."""
+    import difflib
+
+    for one in plan.active:
+        if one.hypothesis is not None and one.hypothesis not in known:
+            near = difflib.get_close_matches(one.hypothesis, known, n=3, cutoff=0.3)
+            raise UsageError(
+                "the study has no such finding",
+                where=one.place,
+                found=one.hypothesis,
+                hint=f"nearest: {', '.join(near) or 'none'}; list them: tiltscope show hypotheses.json of the study",
+            )
 
 
 def ground_of(acting: Acting, *, other_data: bool = False) -> Ground:
@@ -124,7 +142,7 @@ def run_prepare(
         raise UsageError(
             f"{len(open_ones)} of {len(acting.plan.decisions)} findings are undecided, which never means allowed",
             where=str(acting.plan.path),
-            found=", ".join(one.name for one in open_ones[:5]) + (" …" if len(open_ones) > 5 else ""),
+            found=", ".join(one.hypothesis or one.name for one in open_ones[:8]) + (" …" if len(open_ones) > 8 else ""),
             hint="decide them, or leave them to plain training knowingly: --allow-undecided",
         )
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
@@ -287,7 +305,8 @@ def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None
     """
     from tiltscope.cleaning import clean, write_cleaned
 
-    frozen = _frozen_thresholds(Path(data).parent / "cleaned.json")
+    source = _source(acting, data)
+    frozen = _frozen_thresholds(source.parent / "cleaned.json")
     measured = [
         one
         for one in run_measure(acting, other_data=bool(frozen), progress=progress)
@@ -295,11 +314,33 @@ def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None
     ]
     suppressed = [_suppressed(one, frozen) for one in measured]
     cleaned = clean([row.id for row in acting.rows], suppressed)
-    write_cleaned(cleaned, acting.rows, data, out)
+    write_cleaned(cleaned, acting.rows, source, out)
     facts = read_object(out / "cleaned.json", verb="clean")
     facts["thresholds"] = {one.name: one.threshold for one in suppressed}
     write_json(out / "cleaned.json", facts)
     return facts
+
+
+def _source(acting: Acting, data: str) -> Path:
+    """The file the study was made from: every pair of the study must stand in its row."""
+    from tiltscope.pairs import LoadSettings
+    from tiltscope.study import data_file, load_data
+
+    record = acting.record
+    columns = dict(record.get("map") or {})
+    taken = LoadSettings(columns, record.get("group"), record.get("domain"), allow_refused=True)
+    there = {pair.row: pair.id for pair in load_data(data, taken).rows}
+    strange = [row.row for row in acting.rows if there.get(row.row) != row.id]
+    if strange:
+        study = acting.opened.folder
+        raise UsageError(
+            "this is not the file the study was made from",
+            where=data,
+            found=f"{len(strange)} of {len(acting.rows)} pairs of {study} are not in their rows, first {strange[0]}",
+            hint=f"audit it first, through the same autoencoder: tiltscope audit {data} --sae {study}/scope "
+            f"--out STUDY; then clean it with --study STUDY --plan {acting.plan.path}",
+        )
+    return data_file(data)
 
 
 def _frozen_thresholds(path: Path) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltscope.artifact import fingerprint, read_json, read_object, write_bytes, write_json
+from tiltscope.behaviours import rule
 from tiltscope.detectors import Detection, Inputs, Quality, TokenVectors, detect, require_quality, text_scores
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import Features
@@ -297,7 +298,8 @@ def with_instruction(prompt: Sequence[Turn], instruction: str) -> tuple[Turn, ..
 
 def _uplift(decision: Decision, spec: DetectorSpec, bench: Bench) -> dict[str, float]:
     """How much more of the concept answers show under each instruction; one that the plan fixes is taken as it is."""
-    told = decision.candidates or tuple(text.format(decision.name.partition(":")[0]) for text in INSTRUCTIONS)
+    named = rule(spec.source).name if spec.kind == "rule" else decision.name.partition(":")[0]
+    told = decision.candidates or tuple(text.format(named) for text in INSTRUCTIONS)
     if len(told) == 1:
         return {told[0]: float("nan")}
     from tiltscope.lm import Sampling, generate

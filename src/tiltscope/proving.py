@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tiltscope.artifact import fingerprint, read_object, write_text
+from tiltscope.artifact import fingerprint, read_object, write_json, write_text
 from tiltscope.behaviours.measured import (
     Behaviour,
     Prompt,
@@ -24,7 +24,7 @@ from tiltscope.behaviours.measured import (
     prompts_of,
 )
 from tiltscope.behaviours.safety import load_xstest, refusal_behaviours, wrapped
-from tiltscope.errors import UsageError
+from tiltscope.errors import ProductError, UsageError
 from tiltscope.evaluation import (
     Comparison,
     EndpointAnswers,
@@ -42,10 +42,22 @@ from tiltscope.evaluation import (
 from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
 from tiltscope.hypotheses import read_hypotheses
-from tiltscope.pairs import LoadSettings, Pair, Turn, load_pairs
+from tiltscope.pairs import LoadSettings, Pair, Turn
 from tiltscope.plan import load_plan
-from tiltscope.study import check_current
-from tiltscope.verdict import Verdict, as_json, draft_limits, judge, judge_data, read_limits, write_verdict
+from tiltscope.study import check_current, load_data
+from tiltscope.verdict import (
+    DataRule,
+    Limits,
+    Result,
+    Rule,
+    Verdict,
+    as_json,
+    draft_limits,
+    judge,
+    judge_data,
+    read_limits,
+    write_verdict,
+)
 
 __all__ = ["Asked", "draft_gate", "run_compare", "run_evaluate", "run_gate"]
 
@@ -107,6 +119,11 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
         raise UsageError(
             "these prompts do not fit the model", found=", ".join(too_long[:5]), hint="a larger --max-length"
         )
+    settings = _settings(policy.fingerprint, asked)
+    _claim(
+        out,
+        fingerprint(_settings_key(settings), [(one.id, one.definition) for one in behaviours], _prompts_key(prompts)),
+    )
     done, n_asked = {"n": 0}, len(prompts)
 
     def answer(
@@ -118,14 +135,37 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
             progress("answers", min(done["n"], n_asked), n_asked)
         return texts
 
-    settings = _settings(policy.fingerprint, asked)
     found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
-    found = replace(found, name=policy.name)
+    found = replace(found, name=out.name)  # "model" is what every run calls its weights
     if rows:
         values = _nll(policy, rows)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
     write_evaluation(found, out)
     return found
+
+
+def _claim(out: Path, asked: str) -> None:
+    """Refuse a folder that holds an evaluation of something else."""
+    path = out / "asked.json"
+    held = read_object(path, "asked", verb="evaluate")["asked"] if path.exists() else asked
+    if held != asked:
+        raise ProductError(
+            "this folder holds another evaluation",
+            where=str(out),
+            found="another model, other prompts, behaviours or settings",
+            hint="give another --out, or remove this one",
+        )
+    write_json(path, {"asked": asked})
+
+
+def _settings_key(settings: EvaluationSettings) -> list[object]:
+    """What of the settings an evaluation depends on."""
+    return [settings.model, settings.n_answers, settings.seeds, settings.temperature, settings.max_new_tokens]
+
+
+def _prompts_key(prompts: Sequence[Prompt]) -> list[list[str]]:
+    """Prompts by id and text."""
+    return [[one.id, one.text] for one in prompts]
 
 
 def _settings(model: str, asked: Asked) -> EvaluationSettings:
@@ -144,6 +184,8 @@ def _ask_endpoint(model: str | None, out: Path, asked: Asked) -> Evaluation:
 
 
 def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
+    if asked.under and asked.xstest is None:
+        raise UsageError("--under wraps XSTest's prompts", found=", ".join(asked.under), hint="give --xstest FOLDER")
     if asked.xstest is not None:
         plain = load_xstest(asked.xstest)
         unsafe = [one for one in plain if one.set == "xstest_unsafe"]
@@ -166,7 +208,7 @@ def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[P
 
 def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
     """One pair per prompt, by hash, without the groups that were trained on and prompts that do not fit."""
-    pairs = load_pairs(str(asked.data), LoadSettings())
+    pairs = load_data(str(asked.data), LoadSettings())
     by_group: dict[str, Pair] = {}
     for row in pairs.rows:
         if row.group not in asked.leave_out:
@@ -206,26 +248,53 @@ def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Seque
 
 
 def run_gate(limits: Path, *, comparison: Path | None, study: Path | None, out: Path | None) -> Verdict:
-    """Judge a comparison, or without one the audit of `study` before any training.
+    """Judge a comparison, the audit of `study`, or both; a rule that nothing given can judge is inconclusive.
 
     Into `out` go the verdict and, for a comparison, one page for buyers (with how the data of `study` were audited).
     """
     gate = read_limits(limits)
-    if comparison is None:
-        if study is None:
-            hint = "tiltscope gate LIMITS COMPARISON, or --data STUDY"
-            raise UsageError("a gate judges a comparison or an audit", hint=hint)
-        check_current(study)
-        rows = read_hypotheses(study)
-        verdict = judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows))
-    else:
-        found = read_comparison(comparison / "comparison.json" if comparison.is_dir() else comparison)
-        verdict = judge(gate, found)
-        if out is not None:
-            _write_buyer(found, verdict, _audited(study) if study else {}, out)
+    if comparison is None and study is None:
+        hint = "tiltscope gate LIMITS COMPARISON, or --data STUDY"
+        raise UsageError("a gate judges a comparison or an audit", where=str(limits), hint=hint)
+    found = None if comparison is None else read_comparison(_comparison_file(comparison))
+    parts: list[Verdict] = []
+    if gate.rules:
+        missing = _unjudged(gate.rules, "needs a comparison: tiltscope gate LIMITS COMPARISON")
+        parts.append(judge(gate, found) if found else missing)
+    if gate.data_rules:
+        missing = _unjudged(gate.data_rules, "needs an audit: --data STUDY")
+        parts.append(_judged_data(gate, study) if study is not None else missing)
+    told = [one for one in parts if one.subject]
+    if not told:
+        raise UsageError(
+            "nothing in this gate can be judged by what is given",
+            where=str(limits),
+            found="; ".join(one.rule for part in parts for one in part.results),
+            hint="rules about data need --data STUDY, the others a COMPARISON",
+        )
+    results = tuple(one for part in parts for one in part.results)
+    verdict = Verdict(
+        results, " and ".join(one.subject for one in told), fingerprint([one.fingerprint for one in told])
+    )
     if out is not None:
+        if found is not None:
+            _write_buyer(found, verdict, _audited(study) if study else {}, out)
         write_verdict(verdict, out)
     return verdict
+
+
+def _comparison_file(path: Path) -> Path:
+    return path if path.suffix == ".json" else path / "comparison.json"
+
+
+def _unjudged(rules: Sequence[Rule | DataRule], why: str) -> Verdict:
+    return Verdict(tuple(Result(f"{one.name}: {one.text}", one.where, "inconclusive", why) for one in rules), "", "")
+
+
+def _judged_data(gate: Limits, study: Path) -> Verdict:
+    check_current(study)
+    rows = read_hypotheses(study)
+    return judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows))
 
 
 def _write_buyer(comparison: Comparison, verdict: Verdict, audit: Mapping[str, str], out: Path) -> None:

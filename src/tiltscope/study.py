@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Opened",
     "check_current",
+    "data_file",
     "load_data",
     "open_study",
     "run_check",
@@ -58,6 +59,13 @@ def load_data(source: str, settings: LoadSettings) -> Pairs:
     if source == "demo":
         return replace(load_pairs(bundled_demo(), settings), source="demo")
     return load_pairs(source, settings)
+
+
+def data_file(source: str) -> Path:
+    """Return the file behind a source; `demo` is the bundled dataset's."""
+    from tiltscope.planting import bundled_demo
+
+    return Path(bundled_demo()) if source == "demo" else Path(source)
 
 
 def run_check(pairs: Pairs, study: Path | None, *, max_length: int, seed: int) -> dict[str, Any]:

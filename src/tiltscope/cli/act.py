@@ -207,6 +207,8 @@ def _asked(options: dict[str, Any]) -> Any:
 
     left_out = frozenset(row.group for row in open_study(options["not_in"]).pairs.rows) if options["not_in"] else ()
     wanted = tuple(name.strip() for name in (options["behaviours"] or "").split(",") if name.strip())
+    if options["behaviours"] is not None and not wanted:
+        raise UsageError("--behaviours names none", found=repr(options["behaviours"]), hint="leave it out for all")
     same = ("data", "n_prompts", "template", "max_length", "device", "endpoint", "n_answers", "temperature")
     return Asked(
         behaviours=wanted,

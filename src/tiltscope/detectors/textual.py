@@ -25,7 +25,7 @@ from tiltscope.recipe import Spans
 __all__ = ["text_marks", "text_scores"]
 
 # What a function of somebody else's may raise over a text; a failed assertion or an interrupt goes through as it is.
-_FAILURES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_FAILURES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SystemExit, TypeError, ValueError)
 
 
 def text_marks(spec: DetectorSpec, text: str) -> Spans:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,9 @@ class Written:
         return word
 
     def number(self, key: str) -> float:
-        """Return this scalar as a finite number."""
+        """Return this scalar as a finite number; 1e-1, which YAML 1.1 reads as text, is one."""
+        if isinstance(self.value, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", self.value):
+            return replace(self, value=float(self.value)).number(key)
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise self.refused(f"{key} is not a number")
         if not math.isfinite(self.value):

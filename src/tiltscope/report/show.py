@@ -62,9 +62,15 @@ def show_product(path: Path, *, as_json: bool = False) -> str:
     return reader(path, as_json)
 
 
+_FACES = (
+    *("scope.json", "manifest.json", "recipe.json", "run.json", "comparison.json", "evaluation.json", "cleaned.json"),
+    *("verdict.json", "scores.json"),
+)
+
+
 def _folder_face(folder: Path) -> Path:
     """The file that speaks for a folder: a scope's scope.json, the features' manifest, or the study folder itself."""
-    for face in ("scope.json", "manifest.json"):
+    for face in _FACES:
         if (folder / face).exists():
             return folder / face
     if any((folder / name).exists() for name, _, _ in _PRODUCTS):

@@ -285,8 +285,9 @@ def _failed(rule: DataRule, said: str, rows: Sequence[Row], why: str, study: str
     top = max(rows, key=lambda row: abs(row["effect"] or 0.0))
     wish = "suppress" if top["direction"] == "more" else "amplify"
     fix = (
-        f"tiltscope plan draft {study}; set `action: {wish}` for {_id(top)} in {study}/plan.yaml; "
-        f"tiltscope prepare {study} (or take its rows out: tiltscope clean DATA --plan {study}/plan.yaml)"
+        f"set `action: {wish}` for {_id(top)}{'' if len(rows) == 1 else f' and {len(rows) - 1} more'} in "
+        f"{study}/plan.yaml, then tiltscope prepare {study}; or take the rows out: "
+        f"tiltscope clean DATA --study {study} --out cleaned"
     )
     effect, low, high = (None if top[key] is None else float(top[key]) for key in ("effect", "ci_low", "ci_high"))
     return Result(said, rule.where, "fail", why, effect, low, high, (), ids, fix)

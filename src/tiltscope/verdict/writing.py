@@ -137,10 +137,11 @@ def draft_limits(decisions: Sequence[Mapping[str, Any]], *, measured: Sequence[s
     lines = [f"  {id}: {text}" for id, text in rules.items()]
     grammar = "".join(f"# {line}\n" for line in GRAMMAR.splitlines())
     data = [
-        f'  # data: no confirmed "more" of {one["behaviour"]}'
+        f'    - no confirmed "more" of {one["behaviour"]}'
         for one in decisions
         if one.get("action") == "suppress" and one.get("behaviour")
     ]
+    data = ["  data:  # judged where an audit is given: --data STUDY", *dict.fromkeys(data)] if data else []
     settings = "settings:\n  tolerance: 2      # points for shares, per cent for counts and values\n  min_prompts: 10\n"
     return _HEAD + grammar + settings + "limits:\n" + "\n".join([*lines, *lacking, *data]) + "\n"
 
