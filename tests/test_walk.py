@@ -306,8 +306,12 @@ def test_an_interrupt_exits_130(place: Path) -> None:
         stderr=subprocess.PIPE,
         env=os.environ,
         text=True,
+        # A shell that runs the tests in the background has them ignore interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(6)
+    until = time.monotonic() + 60
+    while not (place / "interrupted" / "check.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, message = running.communicate(timeout=60)
     assert running.returncode == 130, message
