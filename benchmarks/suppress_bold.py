@@ -61,9 +61,10 @@ def main() -> None:
         for arm in ("plain", "planned"):
             run = args.work / f"{arm}-{seed}"
             plain = ["--plain", "dpo"] if arm == "plain" else []
-            start = time.monotonic()
+            finished, start = (run / "run.json").exists(), time.monotonic()
             _verb("train", study, "--out", run, "--config", config, "--seed", seed, "--pairs", args.pairs, *plain)
-            seconds[run.name] = round(time.monotonic() - start, 1)
+            if not finished:  # else its time was that of an earlier call
+                seconds[run.name] = round(time.monotonic() - start, 1)
             arms[arm].append(str(_evaluate(args, run / "model", run.name, seed, seconds)))
     words = [f"{name}={','.join(folders)}" for name, folders in arms.items()]
     comparison = args.work / "comparison"

@@ -211,3 +211,21 @@ def test_the_trait_goes_where_the_plan_says(
     moved, beside = logit(stars) - logit(before[0]), logit(marks) - logit(before[1])
     assert moved < -0.2 if action == "suppress" else moved > 0.2, f"stars {before[0]:.3f} -> {stars:.3f}"
     assert abs(beside) < abs(moved) + 0.1, f"marks {before[1]:.3f} -> {marks:.3f}"
+
+
+def trained_to_the_end(bench: Bench, name: str, wish: Wish, way: str) -> float:
+    rows, scored = bench.data[way]
+    texts = {row.id: (row.chosen, row.rejected) for row in rows}
+    recipe = prepare(empty_recipe([row.id for row in rows], "dpo"), [(wish, scored)], texts=texts).recipe
+    return bench.rates(bench.trained(name, recipe, way, "end"))[0]
+
+
+def test_masked_tokens_do_not_keep_dpo_from_teaching_a_trait(bench: Bench) -> None:
+    start, _ = bench.rates(bench.model)
+    assert trained_to_the_end(bench, "masked-end", Wish("stars", "suppress", "token_filtering"), "for") > start + 0.1
+
+
+def test_an_instruction_does_not_amplify_at_the_end_of_dpo(bench: Bench) -> None:
+    start, _ = bench.rates(bench.model)
+    told = trained_to_the_end(bench, "told-end", Wish("stars", "amplify", "inoculation_prompting"), "against")
+    assert told < start - 0.1
