@@ -26,8 +26,7 @@ from tiltscope.lm import (
     load_policy,
     response_logps,
 )
-from tiltscope.measure import with_instruction
-from tiltscope.pairs import Pair, Turn
+from tiltscope.pairs import Pair, Turn, with_instruction
 from tiltscope.recipe import Recipe, empty_recipe
 from tiltscope.training import StartingModel, TrainConfig, train
 from tiny import tiny_model_folder

@@ -57,8 +57,7 @@ class Acting:
     @property
     def rows(self) -> list[Pair]:
         """The pairs that were read, in the order of the features."""
-        by_id = {pair.id: pair for pair in self.opened.pairs.rows}
-        return [by_id[pair_id] for pair_id in self.opened.features.pair_ids]
+        return self.opened.rows
 
 
 def open_acting(study: Path, plan: Path | None = None) -> Acting:
@@ -243,8 +242,7 @@ def run_train(
     from tiltscope.training import train
 
     opened = open_study(study)
-    by_id = {pair.id: pair for pair in opened.pairs.rows}
-    rows = [by_id[pair_id] for pair_id in opened.features.pair_ids]
+    rows = opened.rows
     record = read_object(study / "study.json", "max_length", verb="read")
     recipe = empty_recipe([row.id for row in rows], plain) if plain else _fresh_recipe(study, opened)
     if n_pairs is not None:
@@ -259,8 +257,7 @@ def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Prog
     from tiltscope.training import export
 
     opened = open_study(study)
-    by_id = {pair.id: pair for pair in opened.pairs.rows}
-    rows = [by_id[pair_id] for pair_id in opened.features.pair_ids]
+    rows = opened.rows
     record = read_object(study / "study.json", "max_length", verb="read")
     recipe = _fresh_recipe(study, opened)
     return export(rows, recipe, starting_model(record, study), config, folder, progress=progress)

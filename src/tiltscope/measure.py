@@ -20,7 +20,7 @@ from tiltscope.detectors import Detection, Inputs, Quality, TokenVectors, detect
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import Features
 from tiltscope.interventions import Scored
-from tiltscope.pairs import Pair, Pairs, Turn
+from tiltscope.pairs import Pair, Pairs, Turn, with_instruction
 from tiltscope.plan import Decision, DetectorSpec, Plan
 from tiltscope.recipe import SIDES
 
@@ -194,7 +194,7 @@ def _one(decision: Decision, bench: Bench) -> Measured:
 def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
     ground = bench.ground
     plain = Inputs(
-        replace_rows(ground.pairs, bench.rows),
+        replace(ground.pairs, rows=tuple(bench.rows)),
         ground.features,
         namesake=namesake_of(decision, ground),
         seed=ground.seed,
@@ -209,11 +209,6 @@ def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
     texts = [((Turn("user", "Please answer."),), text) for text in (*spec.positive, *spec.negative)]
     told = response_vectors(bench, spec, texts)
     return replace(plain, vectors=held, examples=(told[: len(spec.positive)], told[len(spec.positive) :]))
-
-
-def replace_rows(pairs: Pairs, rows: Sequence[Pair]) -> Pairs:
-    """Return the dataset with only these rows."""
-    return replace(pairs, rows=tuple(rows))
 
 
 def namesake_of(decision: Decision, ground: Ground) -> str | None:
@@ -285,15 +280,6 @@ def _instructed(decision: Decision, scored: Scored, instruction: str, bench: Ben
     ratio = bench.logps("instructed", [with_instruction(row.prompt, instruction) for row in bench.rows])
     ratio = ratio - bench.logps("plain", [row.prompt for row in bench.rows])
     return replace(scored, ratio_chosen=ratio[0], ratio_rejected=ratio[1])
-
-
-def with_instruction(prompt: Sequence[Turn], instruction: str) -> tuple[Turn, ...]:
-    """Return the turns with an instruction appended to the last user turn after a blank line."""
-    at = max((i for i, turn in enumerate(prompt) if turn.role == "user"), default=None)
-    if at is None:
-        return (*prompt, Turn("user", instruction))
-    told = Turn("user", f"{prompt[at].content}\n\n{instruction}")
-    return (*prompt[:at], told, *prompt[at + 1 :])
 
 
 def _uplift(decision: Decision, spec: DetectorSpec, bench: Bench) -> dict[str, float]:

@@ -43,7 +43,7 @@ from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn
-from tiltscope.plan import load_plan
+from tiltscope.plan import Decision, load_plan
 from tiltscope.study import check_current, load_data
 from tiltscope.verdict import (
     DataRule,
@@ -329,9 +329,15 @@ def draft_gate(limits: Path, study: Path | None) -> Path:
         {
             "action": one.action,
             "name": one.name,
-            "behaviour": rule if (rule := rules.get(one.hypothesis or "")) in known else None,
+            "behaviour": rule if (rule := _behaviour_of(one, rules)) in known else None,
         }
         for one in load_plan(study / "plan.yaml").decisions
     ]
     write_text(limits, draft_limits(decisions))
     return limits
+
+
+def _behaviour_of(decision: Decision, rules: Mapping[str, str | None]) -> str | None:
+    """The rule a decision is about: that of its detector, or the one its finding is named after."""
+    spec = decision.detector
+    return spec.source if spec is not None and spec.kind == "rule" else rules.get(decision.hypothesis or "")

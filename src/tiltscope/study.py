@@ -20,7 +20,7 @@ from tiltscope.errors import ProductError, StaleProductError, UsageError
 if TYPE_CHECKING:
     from tiltscope.cells import ContrastSettings
     from tiltscope.features import Features
-    from tiltscope.pairs import LoadSettings, Pairs
+    from tiltscope.pairs import LoadSettings, Pair, Pairs
     from tiltscope.sae import ReadSettings
 
 __all__ = [
@@ -49,6 +49,12 @@ class Opened:
     folder: Path
     pairs: Pairs
     features: Features
+
+    @property
+    def rows(self) -> list[Pair]:
+        """The pairs that were read, in the order of the features."""
+        by_id = {pair.id: pair for pair in self.pairs.rows}
+        return [by_id[pair_id] for pair_id in self.features.pair_ids]
 
 
 def load_data(source: str, settings: LoadSettings) -> Pairs:
@@ -280,8 +286,7 @@ def _fill_names(opened: Opened, names: Mapping[str, Any], seed: int) -> None:
 
     study = opened.folder
     regions = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")["regions"]
-    by_id = {pair.id: pair for pair in opened.pairs.rows}
-    data = Data([by_id[pair_id] for pair_id in opened.features.pair_ids], opened.features, seed)
+    data = Data(opened.rows, opened.features, seed)
     told = tell(read_hypotheses(study), names, regions, read_all_disparities(study), data)
     write_json(study / "hypotheses.json", told)
 

@@ -33,18 +33,8 @@ def measure(study: Path, plan_path: Path | None, as_json: bool) -> None:
     from tiltscope.report.acts import render_measured
 
     with progress_() as bar:
-        measured = run_measure(open_acting(study, plan_path), progress=bar)
-    product = [
-        {
-            "decision": one.decision.name,
-            "method": one.decision.method,
-            "quality": one.quality.said if one.quality else "not measured: nothing to measure it against",
-            "instruction": one.scored.instruction,
-            "uplift": dict(one.uplift),
-        }
-        for one in measured
-    ]
-    print_(product, as_json, render_measured)
+        run_measure(open_acting(study, plan_path), progress=bar)
+    print_(read_json(study / "scores" / "scores.json", verb="measure")["decisions"], as_json, render_measured)
 
 
 @main.command()

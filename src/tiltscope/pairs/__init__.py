@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tiltscope.pairs.load import load_pairs, pairs_fingerprint
 from tiltscope.pairs.store import read_pairs, save_pairs
-from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal, Turn
+from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal, Turn, with_instruction
 
 __all__ = [
     "REASONS",
@@ -22,4 +22,5 @@ __all__ = [
     "pairs_fingerprint",
     "read_pairs",
     "save_pairs",
+    "with_instruction",
 ]

@@ -7,11 +7,11 @@ Refuses: nothing; these are values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["REASONS", "LoadSettings", "Pair", "Pairs", "Refusal", "Turn"]
+__all__ = ["REASONS", "LoadSettings", "Pair", "Pairs", "Refusal", "Turn", "with_instruction"]
 
 REASONS: Mapping[str, str] = {
     "not_utf8": "the record is not UTF-8 text",
@@ -110,3 +110,16 @@ class LoadSettings:
     """The seed of the sample."""
     allow_refused: bool = False
     """Go on when more than 5 % of the records are refused."""
+
+
+def with_instruction(prompt: Sequence[Turn], instruction: str) -> tuple[Turn, ...]:
+    """Return the turns with an instruction after a blank line of the last user turn (a new one where there is none).
+
+    >>> [turn.content for turn in with_instruction((Turn("user", "Why?"),), "Be brief.")]
+    ['Why?\\n\\nBe brief.']
+    """
+    at = max((i for i, turn in enumerate(prompt) if turn.role == "user"), default=None)
+    if at is None:
+        return (*prompt, Turn("user", instruction))
+    told = Turn("user", f"{prompt[at].content}\n\n{instruction}")
+    return (*prompt[:at], told, *prompt[at + 1 :])

@@ -39,13 +39,13 @@ def render_measured(decisions: Sequence[Row]) -> str:
     lines: list[str] = []
     for one in decisions:
         lines += [one_line(f"{one['decision']} ({one['method']})", limit=_WIDTH)]
-        lines += _indented(f"detector: {one['quality']}")
+        lines += _indented(f"detector: {one['quality'] or 'not measured: nothing to measure it against'}")
         if one["instruction"]:
             lines += _indented(f"instruction: {one_line(str(one['instruction']), limit=200)}")
         for text, value in one["uplift"].items():
-            known = value is not None and value == value
-            lines += _indented(f"uplift {signed(value)} sd: {one_line(text, limit=120)}" if known else "", 4)
-    return "\n".join(line for line in lines if line.strip())
+            if value is not None:  # else the plan fixed the text
+                lines += _indented(f"uplift {signed(value)} sd: {one_line(text, limit=120)}", 4)
+    return "\n".join(lines)
 
 
 def render_prepared(product: Row) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from tiltscope.artifact import fingerprint
 from tiltscope.errors import UsageError
 from tiltscope.lm import Rendered, Renderer, Unreadable
-from tiltscope.pairs import Pair, Turn
+from tiltscope.pairs import Pair, Turn, with_instruction
 from tiltscope.recipe import SIDES, Recipe, Spans
 
 __all__ = ["TokenAnswer", "TokenRow", "TokenRows", "TokenSequence", "plain_sequence", "split_held_out", "token_rows"]
@@ -140,11 +140,9 @@ def _answer(
 
 
 def _instructed(prompt: tuple[Turn, ...], instruction: str) -> tuple[Turn, ...]:
-    at = _last_user(prompt)
-    if at is None:
+    if _last_user(prompt) is None:
         raise _Dropped("no user turn to put the instruction in")
-    turn = Turn("user", f"{prompt[at].content}\n\n{instruction}")
-    return (*prompt[:at], turn, *prompt[at + 1 :])
+    return with_instruction(prompt, instruction)
 
 
 def _last_user(prompt: Sequence[Turn]) -> int | None:
