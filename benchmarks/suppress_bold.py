@@ -84,9 +84,10 @@ def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int
     out: Path = args.work / f"eval-{name}"
     words = [*([model] if model else []), "--out", out, "--data", args.data, "--not-in", args.work / "study"]
     words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", args.answers, "--seed", seed]
-    start = time.monotonic()
+    finished, start = (out / "evaluation.json").exists(), time.monotonic()
     _verb("evaluate", *words, "--max-new-tokens", 128, "--max-length", MAX_LENGTH)
-    seconds[out.name] = round(time.monotonic() - start, 1)
+    if not finished:
+        seconds[out.name] = round(time.monotonic() - start, 1)
     return out
 
 
