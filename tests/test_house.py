@@ -82,9 +82,21 @@ ARROWS: dict[str, set[str]] = {
         ),
         "sae",
     },
-    "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan"},
+    "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan", "recipe"},
     "acting": {
-        *("aims", "artifact", "cleaning", "errors", "export", "hypotheses", "interventions", "lm", "measure", "pairs"),
+        *(
+            "aims",
+            "artifact",
+            "behaviours",
+            "cleaning",
+            "errors",
+            "export",
+            "hypotheses",
+            "interventions",
+            "lm",
+            "measure",
+            "pairs",
+        ),
         *("plan", "recipe", "study", "training"),
     },
     "publishing": {"artifact", "errors", "plan", "report"},
@@ -292,7 +304,8 @@ def test_no_function_takes_more_than_six_parameters() -> None:
 
 def test_only_the_verbs_take_loose_keywords() -> None:
     found = [f"{place(path, node)}: {node.name}" for path, node in functions() if node.args.kwarg]
-    assert [one for one in found if "cli/" not in one] == []
+    # one wraps the signature of somebody else's forward
+    assert [one for one in found if "cli/" not in one and "training/head.py" not in one] == []
 
 
 # --- the shop window --------------------------------------------------------------------------------------------------

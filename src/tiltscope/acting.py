@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltscope.aims import Aims, aims_of, in_rates, tilted
+from tiltscope.aims import Aims, aims_of, balanced, in_balance, in_rates, tilted
 from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import StaleProductError, UsageError
-from tiltscope.interventions import Prepared, Wish, prepare
+from tiltscope.interventions import Prepared, Scored, Wish, prepare
 from tiltscope.interventions.strength import explaining_strength
-from tiltscope.measure import Bench, Ground, Measured, measure, save_measured
+from tiltscope.measure import Bench, Ground, Measured, measure, namesake_of, save_measured, scored_on_pairs
 from tiltscope.pairs import Pair
 from tiltscope.plan import Decision, DetectorSpec, Plan, load_plan
 from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_recipe
@@ -66,7 +67,7 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
 
     opened = open_study(study)
     known = [row["id"] for row in read_hypotheses(study)]
-    loaded = load_plan(plan or study / "plan.yaml", known_ids=known)
+    loaded = load_plan(plan or study / "plan.yaml", known_ids=[*known, *(one.id for one in RULES)])
     if plan is None:
         _check_findings(loaded, known)
     return Acting(
@@ -145,14 +146,7 @@ def run_prepare(
             hint="decide them, or leave them to plain training knowingly: --allow-undecided",
         )
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
-    decided = [(_wish(one), one.scored) for one in measured if not in_rates(one.decision)]
-    aimed = [one.decision for one in measured if in_rates(one.decision)]
-    forecast: list[dict[str, Any]] = []
-    if aimed:
-        aims = aims_of(aimed, _held(aimed, acting), Bench(ground_of(acting)))
-        wish, scored, tilt = tilted(aims)
-        decided.append((wish, scored))
-        forecast = _forecast(aims, tilt)
+    decided, forecast = _decided(measured, acting, objective)
     done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
     left = tuple(f"{one.name}: undecided, left to plain training" for one in open_ones)
     done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
@@ -162,16 +156,45 @@ def run_prepare(
     return product
 
 
+def _decided(
+    measured: Sequence[Measured], acting: Acting, objective: Objective
+) -> tuple[list[tuple[Wish, Scored]], list[dict[str, Any]]]:
+    """The decisions as `interventions` needs them, those with an aim as one, and the rates the tilt forecasts."""
+    whole = [one for one in measured if in_balance(one.decision)]
+    rates = [one.decision for one in measured if in_rates(one.decision)]
+    alone = objective == "dpo" and len(whole) == 1 and not whole[0].decision.hold
+    others = [one for one in measured if not in_rates(one.decision) and (alone or one not in whole)]
+    decided = [(_wish(one), one.scored) for one in others]
+    forecast: list[dict[str, Any]] = []
+    bench = Bench(ground_of(acting))
+    if whole and not alone:
+        held = [(one, scored_on_pairs(one, bench)) for one in _held([one.decision for one in whole], acting)]
+        decided.append(balanced([(one.decision, one.scored) for one in whole], held, objective))
+    if rates:
+        aims = aims_of(rates, _held(rates, acting), bench)
+        wish, scored, tilt = tilted(aims)
+        decided.append((wish, scored))
+        forecast = _forecast(aims, tilt)
+    return decided, forecast
+
+
 def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
-    """The findings that these decisions hold, as something to detect."""
+    """What these decisions hold, as something to detect: rules of the library, or findings of the study."""
     from tiltscope.hypotheses import find_hypothesis
 
     wanted = dict.fromkeys(id for one in aimed for id in one.hold)
+    known = {one.id for one in RULES}
     found = []
     for id in wanted:
+        if id in known:
+            name, spec = rule(id).name, DetectorSpec("rule", id, by="present")
+            found.append(Decision(0, aimed[0].line, None, name, spec, file=aimed[0].file))
+            continue
         row = find_hypothesis(acting.opened.folder, id)
         spec = DetectorSpec("concept", latents=tuple(row["concept"]["latents"]))
-        found.append(Decision(0, aimed[0].line, id, str(row["concept"]["name"]), spec, file=aimed[0].file))
+        one = Decision(0, aimed[0].line, id, str(row["concept"]["name"]), spec, file=aimed[0].file)
+        named = namesake_of(one, ground_of(acting))
+        found.append(replace(one, detector=DetectorSpec("rule", named, by="present")) if named else one)
     return found
 
 

@@ -1,8 +1,9 @@
-"""Plans in rates: what should happen to the rates of concepts becomes one tilt of the training signal.
+"""Aims become strengths: `start` by balance over the pairs, rates by a tilt of the starting model's own answers.
 
-In:  decisions with `aim_rate` and `hold`, the starting model's own answers, the pairs.
-Out: a `Wish` with its `Scored` for `prepare`, and the `Tilt` behind it.
-Refuses: wishes that no weighting of the model's own answers can meet, named before anything is trained. Experimental.
+In:  decisions with `aim_rate` and `hold`, what was measured of them on the pairs, the starting model's own answers.
+Out: a `Wish` with its `Scored` for `prepare`, and the `Tilt` behind one in rates.
+Refuses: wishes that no weighting of the pairs, or of the model's own answers, can meet: named before anything is
+trained. The tilt of rates is experimental.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from tiltscope.concepts import FIRES_ABOVE
 from tiltscope.detectors import text_marks
 from tiltscope.errors import UsageError
 from tiltscope.interventions import Scored, Wish
+from tiltscope.interventions.balance import Balance, balance_examples, balance_pairs
 from tiltscope.interventions.rates import RateWish, Tilt, minimum_kl_tilt, tilt_as_decision
+from tiltscope.interventions.signs import Scores, standard_scores
 from tiltscope.measure import Bench, namesake_of, response_vectors
 from tiltscope.plan import Decision, DetectorSpec
+from tiltscope.recipe import SIDES, Objective, sign
 
-__all__ = ["NATS_PER_TILT", "Aims", "aims_of", "in_rates", "tilted"]
+__all__ = ["NATS_PER_TILT", "Aims", "aims_of", "balanced", "in_balance", "in_rates", "tilted"]
 
 NATS_PER_TILT = 1.0
 """Training is taken to go one nat of tilt per nat of reward: eta / beta = 1. Declared, not fitted."""
@@ -44,8 +48,76 @@ class Aims:
 
 
 def in_rates(decision: Decision) -> bool:
-    """Whether a decision is carried out as a tilt: it names a rate, or concepts to hold."""
-    return decision.aim_rate is not None and (decision.aim_rate != "start" or bool(decision.hold))
+    """Whether a decision is carried out as a tilt: it names a rate other than that of the start."""
+    return decision.aim_rate is not None and decision.aim_rate != "start"
+
+
+def in_balance(decision: Decision) -> bool:
+    """Whether a decision is to leave its concept no push: its aim is `start`."""
+    return decision.aim_rate == "start"
+
+
+def balanced(
+    targets: Sequence[tuple[Decision, Scored]], held: Sequence[tuple[Decision, Scored]], objective: Objective
+) -> tuple[Wish, Scored]:
+    """Return one decision that leaves every target no push and every held concept its own (interventions/balance.py).
+
+    DPO: offsets over the pairs. SFT: weights with which targets are shown as in the rejected answers, held concepts as
+    in all chosen ones. A target that the data push the wished way already is left alone.
+    Raises `UsageError` naming what cannot be had together.
+    """
+    everyone = [*targets, *held]
+    scores = [_standard(decision, scored) for decision, scored in everyone]
+    chosen, rejected = (np.column_stack([getattr(one, side) for one in scores]) for side in SIDES)
+    if objective == "sft" and not np.isfinite(rejected).all():
+        raise UsageError(
+            "an aim of start needs the rejected answers: they say how often the concept is shown at the start",
+            where=targets[0][0].place,
+            hint="give a strength, or pair the data with the model's own answers",
+        )
+    push = (chosen - rejected).sum(axis=0)
+    wanted = [sign(decision.action) * push[i] > 0 for i, (decision, _) in enumerate(targets)]
+    kept = np.array([*wanted, *(True for _ in held)])
+    is_target = np.array([*(True for _ in targets), *(False for _ in held)])[kept]
+    found = None
+    if any(wanted):
+        found = _balance(chosen[:, kept], rejected[:, kept], is_target, objective)
+        if found is None:
+            raise _not_together(targets, held)
+    theta = np.zeros(len(everyone))
+    if found is not None:
+        theta[kept] = found.theta
+    names = "; ".join(decision.name for decision, _ in targets)
+    title = f"no push on {names}" + (f"; holding {', '.join(one.name for one, _ in held)}" if held else "")
+    inside = np.any([scored.inside for _, scored in everyone], axis=0)
+    scale = found.scale if found else 1.0
+    shaped = Scored(chosen @ theta, rejected @ theta, inside, in_nats=True, scale=scale)
+    return Wish(title, "suppress", "reward_shaping", strength=1.0 if found else 0.0), shaped
+
+
+def _standard(decision: Decision, scored: Scored) -> Scores:
+    """Standardised scores, 0 where the decision does not apply."""
+    both = standard_scores(Wish(decision.name, "suppress", "reward_shaping"), scored)
+    return Scores(np.where(scored.inside, both.chosen, 0.0), np.where(scored.inside, both.rejected, 0.0))
+
+
+def _balance(chosen: np.ndarray, rejected: np.ndarray, targets: np.ndarray, objective: Objective) -> Balance | None:
+    if objective == "dpo":
+        return balance_pairs(chosen - rejected, targets)
+    return balance_examples(chosen, np.where(targets, rejected.mean(axis=0), chosen.mean(axis=0)))
+
+
+def _not_together(targets: Sequence[tuple[Decision, Scored]], held: Sequence[tuple[Decision, Scored]]) -> UsageError:
+    names = ", ".join(decision.name for decision, _ in targets)
+    if not held:
+        what = "no finite strength takes the push away: the scores separate chosen from rejected"
+        return UsageError(what, where=targets[0][0].place, found=names, hint="give a strength, or filter examples")
+    return UsageError(
+        "no weighting of these pairs takes the push from one and leaves it to the other",
+        where=targets[0][0].place,
+        found=f"{names}; holding {', '.join(decision.name for decision, _ in held)}",
+        hint="hold less: what comes with the target in nearly every pair cannot be told from it",
+    )
 
 
 def aims_of(decisions: Sequence[Decision], held: Sequence[Decision], bench: Bench) -> Aims:

@@ -27,7 +27,17 @@ from tiltscope.recipe import SIDES
 if TYPE_CHECKING:
     from tiltscope.lm import Policy
 
-__all__ = ["RATIO_ALPHA", "Bench", "Ground", "Measured", "measure", "namesake_of", "response_vectors", "save_measured"]
+__all__ = [
+    "RATIO_ALPHA",
+    "Bench",
+    "Ground",
+    "Measured",
+    "measure",
+    "namesake_of",
+    "response_vectors",
+    "save_measured",
+    "scored_on_pairs",
+]
 
 Progress = Callable[[str, int, int], None]
 
@@ -166,6 +176,14 @@ def _load_array(path: Path) -> np.ndarray:
         raise ProductError(
             f"{path.name} is damaged", where=str(path), found=str(error), hint="delete it and run: tiltscope measure"
         ) from error
+
+
+def scored_on_pairs(decision: Decision, bench: Bench) -> Scored:
+    """Return what the decision's detector says of the pairs, whatever its quality: for what a plan holds."""
+    spec = decision.detector
+    assert spec is not None
+    detection = detect(spec, _inputs(decision, spec, bench), where=decision.place)
+    return Scored(*_aligned(detection, bench.rows), bench.inside(decision))
 
 
 def _one(decision: Decision, bench: Bench) -> Measured:

@@ -77,7 +77,10 @@ def _shaped(recipe: Recipe, wish: Wish, scored: Scored, strength: float, scores:
     added = np.where(inside, factor * turned(recipe) * (scores.chosen - scores.rejected), 0.0)
     low, high = added[inside].min(), added[inside].max()
     line = f"{title}: offsets from {low:+.3g} to {high:+.3g} nats on {n} pairs"
-    return replace(recipe, offsets_nats=recipe.offsets_nats + added).with_line(line)
+    if scored.scale != 1:
+        line += f", which weigh {scored.scale:g} times"
+    weights = recipe.weights * np.where(inside, scored.scale, 1.0)
+    return replace(recipe, weights=weights, offsets_nats=recipe.offsets_nats + added).with_line(line)
 
 
 def weight_factors(exponent: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -39,9 +39,8 @@ class Scored:
     instruction: str | None = None  # asks FOR the concept
     chosen_chars: np.ndarray | None = None  # (n,) lengths of the answers in characters, for token filtering
     rejected_chars: np.ndarray | None = None
-    in_nats: bool = (
-        False  # chosen and rejected are nats already (a tilt of rates): reward shaping takes them as they are
-    )
+    in_nats: bool = False  # chosen and rejected are nats already: reward shaping takes them as they are
+    scale: float = 1.0  # what reward shaping multiplies the weight of every pair inside by (DPO, balance.py)
 
 
 @dataclass(frozen=True)

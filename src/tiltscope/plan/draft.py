@@ -14,6 +14,7 @@ from typing import Any
 
 from tiltscope import __version__
 from tiltscope.artifact import read_object, write_text
+from tiltscope.behaviours import RULES
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.report import anchor, families, headline, visible
@@ -49,8 +50,9 @@ _HEADER = """\
 #           start: as in the model before training. Experimental, reward_shaping only.
 # where     everywhere, or the kind of pair (see the report); outside it training is as without the decision.
 # side      chosen | rejected | both; null: the side that fits the action.
-# hold      ids of findings that must not move when this one is changed.
-# More keys (detector, effect, instruction, accept_weak, note): docs/plan.md.
+# hold      what must not move when this one is changed: ids of findings, or rules of the library (bulleted_list).
+# detector  what marks the concept: the rule a finding is named after, which sees all of it. Take the line out to act on
+#           the latents of `concept`. Other kinds, and more keys (effect, instruction, accept_weak, note): docs/plan.md.
 #
 # `tiltscope plan draft STUDY --overwrite` drafts again and keeps what is filled in here (put remarks into `reason` or
 # `note`: comments are not kept).
@@ -110,7 +112,8 @@ def _decided(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _filled(entry: Row) -> bool:
     known = any(entry.get(key) not in (None, default) for key, default in _EMPTY.items())
-    return known or any(key not in _EMPTY and key not in _GIVEN for key in entry)
+    own = set(entry) - set(_EMPTY) - set(_GIVEN) - ({"detector"} if _is_drafted(entry) else set())
+    return known or bool(own)
 
 
 def _key(entry: Row) -> tuple[str, str, str]:
@@ -153,6 +156,23 @@ def _made_from(study: Path) -> list[str]:
     return ["made_from:", *(f"  {key}: {_value(value)}" for key, value in facts.items())]
 
 
+def _detector(row: Row) -> dict[str, Any]:
+    """A finding named after a behaviour is acted on by that behaviour's rule, which sees all of it."""
+    namesake = row.get("namesake")
+    known = namesake and namesake["holds"] and namesake["rule"] in {one.id for one in RULES}
+    return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}} if known else {}
+
+
+def _is_drafted(entry: Row) -> bool:
+    """Whether the detector of an entry is as this room writes it: nobody has filled it in."""
+    held = entry.get("detector")
+    if not isinstance(held, Mapping) or set(held) != {"kind", "rule", "by"} or held["by"] != "present":
+        return False
+    concept = entry.get("concept")
+    name = str(concept.get("name") or "") if isinstance(concept, Mapping) else ""
+    return any(one.id == held["rule"] and name.startswith(one.name) for one in RULES)
+
+
 def _entry(row: Row) -> dict[str, Any]:
     concept, region = row["concept"], row.get("region")
     return {
@@ -162,6 +182,7 @@ def _entry(row: Row) -> dict[str, Any]:
             "latents": list(concept["latents"]),
             "name": visible(str(concept.get("name") or "")),
         },
+        **_detector(row),
         "direction": row["direction"],
         "where": region["id"] if region else "everywhere",
         **_EMPTY,

@@ -22,6 +22,7 @@ from tiltscope.errors import UsageError
 from tiltscope.lm.model import load_whole
 from tiltscope.recipe import Recipe
 from tiltscope.training.config import TrainConfig
+from tiltscope.training.head import compact_head
 from tiltscope.training.models import StartingModel, lora_settings, training_model
 from tiltscope.training.reference import kept_logps
 from tiltscope.training.rows import TokenRows, TokenSequence, dataset_columns, example_columns
@@ -52,6 +53,7 @@ def build_trainer(tokens: TokenRows, recipe: Recipe, start: StartingModel, confi
         processing_class=tokenizer,
         peft_config=lora,
     )
+    compact_head(trainer.model.get_base_model() if lora else trainer.model)
     # The trainer changes the pad token and the cache in the model's configuration; the saved model keeps its own.
     trainer.own_settings = own
     if trainer.is_deepspeed_enabled:
