@@ -97,8 +97,9 @@ ARROWS: dict[str, set[str]] = {
             "measure",
             "pairs",
         ),
-        *("plan", "recipe", "study", "training"),
+        *("plan", "pushes", "recipe", "study", "training"),
     },
+    "pushes": {"behaviours", "pairs", "recipe"},
     "publishing": {"artifact", "errors", "plan", "report"},
     "proving": {
         *("artifact", "behaviours", "errors", "evaluation", "hypotheses", "lm", "pairs", "plan", "study", "verdict"),

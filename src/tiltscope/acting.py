@@ -23,6 +23,7 @@ from tiltscope.interventions.strength import explaining_strength
 from tiltscope.measure import Bench, Ground, Measured, measure, namesake_of, save_measured, scored_on_pairs
 from tiltscope.pairs import Pair
 from tiltscope.plan import Decision, DetectorSpec, Plan, load_plan
+from tiltscope.pushes import pushes
 from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_recipe
 from tiltscope.study import Opened, open_study
 
@@ -152,6 +153,7 @@ def run_prepare(
     done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
     save_recipe(done.recipe, acting.opened.folder / "recipe")
     product = prepared_product(done, measured, forecast)
+    product["pushes"] = [asdict(one) for one in pushes(acting.rows, done.recipe)]
     write_json(acting.opened.folder / "prepared.json", product)
     return product
 

@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 _WIDTH = 80
 _BARS = 8
 _EXAMPLES = 10
+_PUSHES = 14
 
 
 def _indented(text: str, by: int = 2) -> list[str]:
@@ -55,11 +56,34 @@ def render_prepared(product: Row) -> str:
     ]
     for change in product["decisions"]:
         lines += ["", *_change(change)]
-    lines += [*_rates(product["rates"]), *_meeting(product), *_exported(product.get("export"))]
+    lines += [*_pushes(product), *_rates(product["rates"]), *_meeting(product), *_exported(product.get("export"))]
     undecided = [line for line in product["log"] if line.endswith("left to plain training")]
     if undecided:
         lines += ["", f"{len(undecided)} findings are undecided and left to plain training."]
     return "\n".join(lines)
+
+
+def _pushes(product: Row) -> list[str]:
+    """What the first step pushes: a leaking detector, or a sibling that comes along, shows here before training."""
+    held = product.get("pushes") or []
+    if not held or not product["decisions"]:
+        return []
+    if product["objective"] == "sft":
+        lines = ["", "answers trained on that show a behaviour, by rule: all, and as weighted"]
+        told = [(one, f"{percent(one['plain']):>7} {percent(one['planned']):>7}") for one in held]
+    else:
+        lines = ["", "of plain training's first push, the plan leaves [95 %], by rule, strongest first:"]
+        clear = [one for one in held if one["left"] is not None]
+        told = [(one, f"{percent(one['left']):>7} [{_ends(one)}]") for one in clear]
+    lines += [f"  {fit(one_line(one['name']), 36)} {text}" for one, text in told[:_PUSHES]]
+    if len(told) > _PUSHES:
+        lines += [f"  and {len(told) - _PUSHES} more in prepared.json"]
+    note = "Not counted: masked tokens, vectors, instructions, and what a model learns of one behaviour from another."
+    return [*lines, *_indented(note)]
+
+
+def _ends(push: Row) -> str:
+    return f"{100 * push['low']:.0f}, {100 * push['high']:.0f}"
 
 
 def _rates(rates: Sequence[Row]) -> list[str]:
