@@ -8,18 +8,20 @@ Refuses: traits that the data show often or lean to already, a study without an 
 from __future__ import annotations
 
 from tiltscope.power.grid import PowerSettings, run_power
-from tiltscope.power.planted import Grown, Planting, Readings, grow
+from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow, read_again
 from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, speaks
 from tiltscope.power.table import render_power
 
 __all__ = [
     "SPEAKS_FROM",
+    "Aligned",
     "Grown",
     "Planting",
     "PowerSettings",
     "Readings",
     "disparity_change",
     "grow",
+    "read_again",
     "render_power",
     "run_power",
     "speaks",

@@ -21,7 +21,7 @@ from tiltscope.features import Conversation, Features, Scope, SpanCodes, SpanFea
 from tiltscope.pairs import Pair, Pairs, Turn
 from tiltscope.planting import Style, plant
 
-__all__ = ["Aligned", "Grown", "Planting", "Readings", "grow"]
+__all__ = ["Aligned", "Grown", "Planting", "Readings", "grow", "read_again"]
 
 _BATCH = 64
 _Text = tuple[tuple[Turn, ...], str]
@@ -89,7 +89,7 @@ def grow(before: Aligned, plantings: Sequence[Planting], readings: Readings) -> 
         planted = _sow(pairs, one)
         signs.append(_signs(pairs.rows, planted.rows))
         pairs = planted
-    return Grown(before, Aligned(pairs, _read_again(before, pairs, readings)), tuple(signs))
+    return Grown(before, read_again(before, pairs, readings), tuple(signs))
 
 
 def _sow(pairs: Pairs, one: Planting) -> Pairs:
@@ -104,7 +104,8 @@ def _signs(old: Sequence[Pair], new: Sequence[Pair]) -> np.ndarray:
     return np.array([int(a.chosen != b.chosen) - int(a.rejected != b.rejected) for a, b in both], np.int64)
 
 
-def _read_again(before: Aligned, pairs: Pairs, readings: Readings) -> Features:
+def read_again(before: Aligned, pairs: Pairs, readings: Readings) -> Aligned:
+    """Return pairs whose answers changed, row by row, with features in which only the changed answers are read anew."""
     features = replace(before.features, pair_ids=tuple(pair.id for pair in pairs.rows))
     for side in ("chosen", "rejected"):
         changed = [
@@ -116,7 +117,7 @@ def _read_again(before: Aligned, pairs: Pairs, readings: Readings) -> Features:
             read = readings.of([(pairs.rows[i].prompt, getattr(pairs.rows[i], side)) for i in changed])
             new = _replaced(getattr(features, side), np.array(changed), read)
             features = replace(features, chosen=new) if side == "chosen" else replace(features, rejected=new)
-    return features
+    return Aligned(pairs, features)
 
 
 def _replaced(old: SpanFeatures, at: np.ndarray, new: SpanFeatures) -> SpanFeatures:

@@ -17,8 +17,8 @@ from tiltscope.screening import disparity
 
 __all__ = ["SPEAKS_FROM", "disparity_change", "speaks"]
 
-SPEAKS_FROM = 0.5
-"""From this r on a finding speaks of a planted trait: the planting explains a quarter of its score in the rows."""
+SPEAKS_FROM = 0.3
+"""From this r on a finding speaks of a planted trait: the planting explains a tenth of its score in the rows."""
 
 
 def speaks(before: np.ndarray, after: np.ndarray, signs: np.ndarray) -> np.ndarray:
