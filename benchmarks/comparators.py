@@ -167,14 +167,15 @@ def _lasso(x: np.ndarray) -> list[int]:
     """The first 20 latents on the lasso path of label (+1 for every pair as given) on the differences, no intercept."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        _, path, _ = lasso_path(x, np.ones(len(x)), n_alphas=40, eps=0.05, max_iter=300)
+        highest = float(abs(x.mean(axis=0)).max())
+        _, path, _ = lasso_path(x, np.ones(len(x)), alphas=np.geomspace(highest, highest / 20, 40), max_iter=300)
     entered = np.where((path != 0).any(axis=1), (path != 0).argmax(axis=1), path.shape[1])
     order = np.lexsort((-abs(path[:, -1]), entered))
     return [int(m) for m in order[:SHOWN] if entered[m] < path.shape[1]]
 
 
 def _max_difference(features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised chosen - rejected of the highest activation (n_pairs, n_kept), and which latents (at stake >= 25)."""
+    """Scaled chosen - rejected of the highest activation (n_pairs, n_kept), and which latents (at stake >= 25)."""
     gap = (features.chosen.max - features.rejected.max).tocsc()
     kept = np.flatnonzero(np.diff(gap.indptr) >= 25)
     x = gap[:, kept].toarray().astype(np.float64)
@@ -182,8 +183,8 @@ def _max_difference(features: Features) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bag_of_words(data: Aligned, seed: int) -> list[Claim]:
-    """L2 logistic regression on which words and marks an answer holds, chosen minus rejected; the 20 largest weights."""
-    sides = [[set(_words(text)) for text in texts] for texts in zip(*((p.chosen, p.rejected) for p in data.pairs.rows))]
+    """L2 logistic regression on which words an answer holds, chosen minus rejected; the 20 largest weights."""
+    sides = [[set(_words(getattr(pair, side))) for pair in data.pairs.rows] for side in ("chosen", "rejected")]
     vocabulary = sorted({word for side in sides for words in side for word in words})
     place = {word: i for i, word in enumerate(vocabulary)}
     counts = [_indicator(side, place) for side in sides]

@@ -12,9 +12,9 @@ the pairs, everywhere or after one kind of prompt (drawn by the seed from the st
 One rule for every method: a finding speaks of a planted trait when its score (chosen minus rejected, as the method
 defines it) has r >= .3 with the planting, over the planted rows before and after it, on the side it claims, and no
 larger |r| with a control. The threshold was set on seed 100, which is not reported. Per cell and method:
-recall (share of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind, F1 >= .5),
-precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value) and the false
-share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20.
+recall (share of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at
+F1 >= .5), precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value)
+and the false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20.
 
 Confounds, each in cells of its own at 2 and 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first
 half), `sibling` (a control goes along with the first trait in 70 % of its pairs, and is on the rejected side as often
@@ -195,7 +195,7 @@ def _place(data: Aligned, kinds: dict[str, set[str]], cell: Cell) -> tuple[np.nd
 
 
 def _planted(data: Aligned, inside: np.ndarray, readings: Readings, cell: Cell) -> tuple[list[str], list[str], Grown]:
-    """Plant six traits on the chosen side and three controls on both; those that too few pairs can carry are left out."""
+    """Plant six traits on the chosen side, three controls on both; those that too few pairs can carry are left out."""
     names = random.Random(f"traits {cell.seed}").sample(sorted(STYLES), len(STYLES))
     n = round(cell.share * len(inside))
     kept: dict[bool, list[str]] = {True: [], False: []}
