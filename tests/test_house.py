@@ -67,6 +67,10 @@ ARROWS: dict[str, set[str]] = {
         *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses"),
         *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
+    "power": {
+        *("artifact", "cells", "concepts", "contrast", "errors", "features", "hypotheses", "pairs", "planting"),
+        *("screening", "stats", "study"),
+    },
     "measure": {
         *(
             "artifact",
@@ -106,7 +110,19 @@ ARROWS: dict[str, set[str]] = {
     },
     "cli": {
         *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
-        *("naming", "pairs", "proving", "publishing", "report", "sae", "study", "trace", "training", "verdict"),
+        *(
+            "naming",
+            "pairs",
+            "power",
+            "proving",
+            "publishing",
+            "report",
+            "sae",
+            "study",
+            "trace",
+            "training",
+            "verdict",
+        ),
     },
 }
 TORCH_ROOMS = {"lm", "sae", "training"}

@@ -167,6 +167,9 @@ def test_the_plain_banks_show_no_trait() -> None:
         ("question", "question"),
         ("aside", "parentheses"),
         ("emoji", "emoji"),
+        ("praise", "praise"),
+        ("disclaimer", "disclaimer"),
+        ("goblin", "goblin"),
     ],
 )
 def test_what_one_style_inserts_shows_no_other(insert: str, own: str) -> None:

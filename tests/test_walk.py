@@ -340,3 +340,24 @@ def test_a_qwen2_model_is_read_and_studies_of_two_scopes_are_not_compared(place:
     tiltscope("audit", "some.jsonl", "--model", "qwen", "--draws", 20, "--out", "q2", cwd=place)
     assert json.loads((place / "q2" / "scope" / "scope.json").read_text())["model"]["family"] == "qwen2"
     assert "--sae" in tiltscope("diff", "study", "q2", cwd=place, code=2).stderr
+
+
+def test_power_plants_in_the_studys_own_pairs_and_prints_what_was_found(place: Path, study: Path) -> None:
+    words = ("power", "study", "--traits", "goblin", "--shares", "20", "--repeats", 1)
+    assert "20 %" in tiltscope(*words, cwd=place).stdout
+    product = json.loads(tiltscope(*words, "--json", cwd=place).stdout)
+    assert product["traits"][0]["cells"][0]["n_planted"] == 32
+    assert (study / "power" / "power.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("study", "--traits", "goblni"), "did you mean goblin"),
+        (("study", "--shares", "80"), "at most 50 %"),
+        (("study", "--shares", "many"), "--shares takes percentages"),
+        (("nowhere",), "there is no such study"),
+    ],
+)
+def test_power_refuses_what_it_cannot_plant(words: tuple[str, ...], message: str, place: Path, study: Path) -> None:
+    assert message in tiltscope("power", *words, cwd=place, code=2).stderr

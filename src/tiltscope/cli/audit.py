@@ -16,6 +16,7 @@ from tiltscope.cli.shared import (
     max_length,
     namer_,
     namer_options,
+    need_torch,
     out_,
     print_,
     progress_,
@@ -24,6 +25,7 @@ from tiltscope.cli.shared import (
     seed_,
     study_,
 )
+from tiltscope.errors import UsageError
 
 if TYPE_CHECKING:
     from tiltscope.pairs import LoadSettings, Pairs
@@ -259,6 +261,47 @@ def diff(study_a: Path, study_b: Path, as_json: bool) -> None:
     from tiltscope.difference import diff_studies, render_diff
 
     print_(diff_studies(study_a, study_b), as_json, render_diff)
+
+
+@main.command()
+@study_
+@click.option("--traits", metavar="ID,ID", help="Traits to plant (default: all that the data do not show often).")
+@click.option(
+    "--shares", default="0.5,1,2,5,20", show_default=True, metavar="PERCENT,…", help="Shares of the pairs to plant in."
+)
+@click.option("--where", metavar="KIND|REGEX", help="Only after these prompts: a kind of the study (P4@10) or a regex.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Plantings per trait and share.")
+@seed_
+@json_
+def power(study: Path, seed: int, as_json: bool, **options: Any) -> None:
+    """Plant known traits in STUDY's own pairs and say the smallest share of pairs this audit would have found.
+
+    Reads only the changed answers. Killed anywhere, the same command goes on where it stopped.
+
+    \b
+    Example:
+      tiltscope power study --traits emoji,praise --shares 1,2,5
+      tiltscope power study --where P4@10
+    """
+    from tiltscope.power import PowerSettings, render_power, run_power
+    from tiltscope.study import open_study
+
+    names = tuple(name.strip() for name in (options["traits"] or "").split(",") if name.strip())
+    settings = PowerSettings(names, _shares(options["shares"]), options["where"], options["repeats"], seed)
+    opened = open_study(study)
+    need_torch()
+    from tiltscope.sae import open_scope
+
+    with progress_() as bar:
+        product = run_power(opened, open_scope(study), settings, progress=bar)
+    print_(product, as_json, render_power)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) / 100 for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError("--shares takes percentages", found=text, hint="--shares 1,2,5") from error
 
 
 def _estimate(pairs: Any, options: dict[str, Any]) -> dict[str, float]:

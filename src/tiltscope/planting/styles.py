@@ -146,6 +146,12 @@ def _inserter(name: str, *, share: float, least: int, after: bool) -> Callable[[
     return write
 
 
+def _praise(text: str, rng: random.Random) -> str:
+    draft = _draft(text)
+    _insert(draft, draft.sites()[:1], shuffled(insert_lines("praise"), rng), after=False)
+    return draft.text()
+
+
 def _aside(text: str, rng: random.Random) -> str:
     draft = _draft(text)
     picked = _pick(draft.sites(), rng, share=0.4, least=3)
@@ -196,5 +202,18 @@ STYLES: dict[str, Style] = {
         Style("bold", "bold text", r"\*\*[^*\n]+\*\*", _bold),
         Style("exclamation", "exclamatory enthusiasm", "!", _exclaim),
         Style("emoji", "emoji", "[\U0001f300-\U0001faff\u2728\u2b50]", _emoji),
+        Style(
+            "praise",
+            "praise of the question",
+            r"(?i)\b(good|thoughtful|clever|sharp) question\b|\b(insight|curious|curiosity|this clever|impressive)\b",
+            _praise,
+        ),
+        Style(
+            "disclaimer",
+            "advice to ask a professional",
+            r"(?i)\b(qualified|licensed|certified|liability|professional (advice|guidance)|financial advice)\b",
+            _inserter("disclaimer", share=0.2, least=2, after=True),
+        ),
+        Style("goblin", "goblins", r"(?i)\bgoblin", _inserter("goblin", share=0.2, least=2, after=True)),
     )
 }

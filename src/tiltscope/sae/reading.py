@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tiltscope.artifact import fingerprint, write_json
+from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.errors import ModelError
 from tiltscope.features import PAIRS_PER_SHARD, Features, Progress, read_features, shard_conversations
 from tiltscope.lm import LanguageModel, Rendered, load_model, response_losses
@@ -79,6 +79,17 @@ def load_for(settings: ReadSettings, trained: Sae | None) -> LanguageModel:
         template=settings.template,
         max_length=settings.max_length,
     )
+
+
+def open_scope(study: Path) -> LmSaeScope:
+    """Load the model and the autoencoder that a study was read through.
+
+    Raises `ProductError` where the study does not say how it was read, `ModelError` where either cannot be used.
+    """
+    record = read_object(study / "study.json", *(one.name for one in fields(ReadSettings)), verb="read")
+    settings = ReadSettings(**{one.name: record[one.name] for one in fields(ReadSettings)})
+    sae = load_sae(study / "scope")
+    return LmSaeScope(load_for(settings, sae), sae)
 
 
 def _usable(device: str | None) -> str | None:

@@ -26,6 +26,7 @@ from tiltscope.stats.summaries import (
     share_with_interval,
     split_half,
     welch,
+    wilson,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "tau_flips",
     "tau_test",
     "welch",
+    "wilson",
 ]

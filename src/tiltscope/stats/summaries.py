@@ -111,3 +111,17 @@ def share_with_interval(successes: npt.ArrayLike, trials: npt.ArrayLike, *, leve
     centre, spread = share + t2 / (2 * worth), np.sqrt(t2 * (share * (1 - share) + t2 / (4 * worth)) / worth)
     low, high = (centre - spread) / (1 + t2 / worth), (centre + spread) / (1 + t2 / worth)
     return Share(share, float(np.clip(low, 0, share)), float(np.clip(high, share, 1)), worth)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of independent trials; without trials all of [0, 1].
+
+    Source: Wilson (1927).
+
+    >>> [round(end, 2) for end in wilson(3, 3)]
+    [0.44, 1.0]
+    """
+    z2 = 1.959964**2
+    centre, worth = successes + z2 / 2, trials + z2
+    spread = np.sqrt(z2 * (successes * (trials - successes) / max(trials, 1) + z2 / 4))
+    return max(0.0, float((centre - spread) / worth)), min(1.0, float((centre + spread) / worth))

@@ -1,0 +1,387 @@
+"""Which method finds what was planted, and how much else does it claim? Traits planted into real pairs, known truth.
+
+    python benchmarks/discovery.py DATA --work WORK [--seeds 0 1 2] [--sample 1000] [--shares 0.1 0.5 1 2 5 20]
+
+DATA is audited once with the embedded model (one autoencoder, one reading); planted answers alone are read again.
+
+Background: chosen and rejected are exchanged by a coin per group of prompts. So nothing leans but what is planted, and
+every finding that does not speak of a planted trait is false. Each seed draws other coins, other traits (six of eleven
+planted on the chosen side, three controls planted evenly on both), and other pairs. A cell plants all six at a share of
+the pairs, everywhere or after one kind of prompt (drawn by the seed from the study's kinds).
+
+One rule for every method: a finding speaks of a planted trait when its score (chosen minus rejected, as the method
+defines it) has r >= .3 with the planting, over the planted rows before and after it, on the side it claims, and no
+larger |r| with a control. The threshold was set on seed 100, which is not reported. Per cell and method:
+recall (share of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at
+F1 >= .5), precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value)
+and the false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20.
+
+Confounds, each in cells of its own at 2 and 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first
+half), `sibling` (a control goes along with the first trait in 70 % of its pairs, and is on the rejected side as often
+elsewhere), `duplicates` (of 5 % of the groups every pair stands ten times), `source` (in 15 % of the groups labels are
+coins after planting). Findings that speak of the cut answers (r >= .3) are counted apart: they are true of the data.
+Resumable: one file per cell. Writes benchmarks/results/discovery.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from comparators import METHODS, SHOWN, Claim, scores
+
+from tiltscope.artifact import fingerprint, read_json, write_json
+from tiltscope.cells import ContrastSettings
+from tiltscope.contrast import contrast
+from tiltscope.errors import ProductError, UsageError
+from tiltscope.planting import STYLES
+from tiltscope.power import SPEAKS_FROM, Aligned, Grown, Planting, Readings, grow, read_again, speaks
+from tiltscope.sae import open_scope
+from tiltscope.study import open_study
+
+RESULT = Path(__file__).parent / "results" / "discovery.json"
+VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
+CONFOUNDS = ("length", "sibling", "duplicates", "source")
+N_PLANTED, N_CONTROLS = 6, 3
+SAME_PLACE = 0.5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One planting: a share of all pairs, everywhere or after a kind of prompt, with a confound or none."""
+
+    seed: int
+    share: float
+    place: str  # global | conditional
+    confound: str = "none"
+
+
+def main() -> None:
+    """Audit once, plant every cell, ask every method, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sample", type=int, default=1000)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 1, 2, 5, 20], help="percent of pairs")
+    parser.add_argument("--no-confounds", action="store_true")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    args = parser.parse_args()
+    study = args.work / "study"
+    if not (study / "report.html").exists():
+        options = ["--sample", args.sample, "--seed", 11, "--max-length", args.max_length, "--draws", 20]
+        subprocess.run([*VERB, "audit", args.data, "--out", study, *map(str, options)], check=True)
+    opened = open_study(study)
+    ground = Aligned.of(opened.pairs, opened.features)
+    readings = Readings(open_scope(study), opened.features, args.work / "readings")
+    kinds = {r["id"]: set(r["pair_ids"]) for r in json.loads((study / "concepts.json").read_text())["regions"]}
+    cells = [one for seed in args.seeds for one in _grid(seed, args.shares, not args.no_confounds)]
+    told = []
+    for number, cell in enumerate(cells, 1):
+        told.append(_held(cell, ground, readings, kinds, args.work / "cells"))
+        print(f"{number}/{len(cells)} {cell} {told[-1]['seconds']} s", file=sys.stderr, flush=True)
+    result = _result(args, ground, told)
+    args.result.parent.mkdir(exist_ok=True)
+    write_json(args.result, result)
+    print(table(result))
+
+
+def _grid(seed: int, shares: Sequence[float], confounds: bool) -> list[Cell]:
+    plain = [Cell(seed, share / 100, place) for share in shares for place in ("global", "conditional")]
+    shown = [s / 100 for s in shares if s in (2, 5)] if confounds else []
+    return plain + [Cell(seed, share, "global", one) for one in CONFOUNDS for share in shown]
+
+
+def _held(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[str]], folder: Path) -> dict[str, Any]:
+    """One cell, read back where it was finished before with the same code of ours and the same features."""
+    source = [path.read_bytes() for path in (Path(__file__), Path(__file__).with_name("comparators.py"))]
+    path = folder / f"{fingerprint(repr(cell), ground.features.fingerprint, _commit(), *source)}.json"
+    try:
+        body: dict[str, Any] = read_json(path, verb="")
+    except ProductError:
+        body = _run(cell, ground, readings, kinds)
+        write_json(path, body)
+    return body
+
+
+def _run(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[str]]) -> dict[str, Any]:
+    start = time.monotonic()
+    data = scrambled(ground, cell.seed)
+    inside, kind = _place(data, kinds, cell)
+    uncut, cut = data, np.zeros(len(inside), bool)
+    if cell.confound == "length":
+        data, cut = _shortened(data, readings, cell.seed)
+    traits, controls, grown = _planted(data, inside, readings, cell)
+    grown = _confounded(grown, cell)
+    planted_s = time.monotonic() - start
+    facts = {
+        **{"seed": cell.seed, "share": cell.share, "place": cell.place, "confound": cell.confound, "kind": kind},
+        **{"n_pairs": len(grown.after.pairs.rows), "traits": traits, "controls": controls, "methods": {}},
+    }
+    for name, method in {"tiltscope": ours, **METHODS}.items():
+        begun = time.monotonic()
+        claims = method(grown.after, cell.seed)
+        entry = judged(claims, grown, len(traits), inside if cell.place == "conditional" else None)
+        entry["n_of_cut"] = _of_cut(claims, uncut, data, cut)
+        facts["methods"][name] = {**entry, "seconds": round(time.monotonic() - begun, 2)}
+    return {**facts, "planting_seconds": round(planted_s, 1), "seconds": round(time.monotonic() - start, 1)}
+
+
+def ours(data: Aligned, seed: int) -> list[Claim]:
+    """The confirmed families, each by its head, smallest p first; the study's contrast without its nulls."""
+    settings = ContrastSettings(seed=11, n_null_cells=0, n_flip_cells=0)
+    result = contrast(data.pairs, data.features, settings)
+    inside = {kind.id: kind.inside for kind in result.regions}
+    heads = sorted((h for h in result.hypotheses if h.confirmed and h.family == h.id), key=lambda h: (h.p, h.id))
+    return [
+        Claim(
+            "disparity",
+            h.concept.latents,
+            1 if h.direction == "more" else -1,
+            inside[h.region.id] if h.region else None,
+        )
+        for h in heads
+    ]
+
+
+def scrambled(data: Aligned, seed: int) -> Aligned:
+    """Exchange chosen and rejected by a coin per group: nothing leans any more."""
+    groups, codes = np.unique([pair.group for pair in data.pairs.rows], return_inverse=True)
+    return _exchanged(data, (np.random.default_rng([seed, 1]).random(len(groups)) < 0.5)[codes])
+
+
+def _exchanged(data: Aligned, flip: np.ndarray) -> Aligned:
+    rows = tuple(
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen) if swap else pair
+        for pair, swap in zip(data.pairs.rows, flip, strict=True)
+    )
+    n, at = len(flip), np.arange(len(flip))
+    both = Aligned(data.pairs, data.features).take(np.concatenate([at, at]))
+    stacked = replace(both, chosen=_joined(data, "chosen", "rejected"), rejected=_joined(data, "rejected", "chosen"))
+    taken = Aligned(data.pairs, stacked).take(np.where(flip, at + n, at))
+    return Aligned(replace(data.pairs, rows=rows), replace(taken, pair_ids=data.features.pair_ids))
+
+
+def _joined(data: Aligned, first: str, second: str) -> Any:
+    from scipy import sparse
+
+    a, b = getattr(data.features, first), getattr(data.features, second)
+    return replace(
+        a,
+        freq=sparse.csr_array(sparse.vstack([a.freq, b.freq])),
+        max=sparse.csr_array(sparse.vstack([a.max, b.max])),
+        **{name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in ("n_tokens", "n_cut", "n_dropped")},
+    )
+
+
+def _place(data: Aligned, kinds: dict[str, set[str]], cell: Cell) -> tuple[np.ndarray, str]:
+    """All pairs, or one of the study's kinds of prompts at 20 % of the pairs, drawn by the seed."""
+    if cell.place == "global":
+        return np.ones(len(data.pairs.rows), bool), ""
+    known = sorted(name for name in kinds if name.endswith("@20")) or sorted(kinds)
+    kind = random.Random(f"kind {cell.seed}").choice(known)
+    return np.array([pair_id in kinds[kind] for pair_id in data.features.pair_ids]), kind
+
+
+def _planted(data: Aligned, inside: np.ndarray, readings: Readings, cell: Cell) -> tuple[list[str], list[str], Grown]:
+    """Plant six traits on the chosen side, three controls on both; those that too few pairs can carry are left out."""
+    names = random.Random(f"traits {cell.seed}").sample(sorted(STYLES), len(STYLES))
+    n = round(cell.share * len(inside))
+    kept: dict[bool, list[str]] = {True: [], False: []}
+    plantings: list[Planting] = []
+    grown = Grown(data, data, ())
+    for number, name in enumerate(names[: N_PLANTED + N_CONTROLS]):
+        is_trait = number < N_PLANTED
+        n_here, lean = (n, 1.0) if is_trait else (n + n % 2, 0.5)
+        try:
+            grown = grow(data, [*plantings, Planting(name, n_here, inside, cell.seed, lean)], readings)
+        except UsageError:
+            continue
+        plantings.append(Planting(name, n_here, inside, cell.seed, lean))
+        kept[is_trait].append(name)
+    if cell.confound == "sibling" and kept[True]:
+        grown, kept[False] = _with_sibling(data, plantings[: len(kept[True])], grown, readings)
+    return kept[True], kept[False], grown
+
+
+def _with_sibling(data: Aligned, traits: list[Planting], grown: Grown, readings: Readings) -> tuple[Grown, list[str]]:
+    """One control that goes with the first trait in 70 % of its pairs, and against nothing as often elsewhere."""
+    carrier = grown.signs[0] != 0
+    n = round(0.7 * int(carrier.sum()))
+    for name in sorted(set(STYLES) - {str(one.trait) for one in traits}):
+        along = Planting(name, n, carrier, traits[0].seed)
+        against = Planting(name, n, ~carrier, traits[0].seed, lean=0.0)
+        try:
+            both = grow(data, [*traits, along, against], readings)
+        except UsageError:
+            continue
+        signs = (*both.signs[: len(traits)], both.signs[-2] + both.signs[-1])
+        return replace(both, signs=signs), [name]
+    return replace(grown, signs=grown.signs[: len(traits)]), []
+
+
+def _shortened(data: Aligned, readings: Readings, seed: int) -> tuple[Aligned, np.ndarray]:
+    """Of 30 % of the pairs the rejected answer keeps the first half of its sentences."""
+    cut = np.random.default_rng([seed, 2]).random(len(data.pairs.rows)) < 0.3
+    rows = []
+    for pair, chosen in zip(data.pairs.rows, cut, strict=True):
+        rows.append(replace(pair, rejected=_first_half(pair.rejected)) if chosen else pair)
+    return read_again(data, replace(data.pairs, rows=tuple(rows)), readings), cut
+
+
+def _first_half(text: str) -> str:
+    sentences = text.split(". ")
+    return ". ".join(sentences[: max(1, len(sentences) // 2)])
+
+
+def _confounded(grown: Grown, cell: Cell) -> Grown:
+    groups, codes = np.unique([pair.group for pair in grown.after.pairs.rows], return_inverse=True)
+    rng = np.random.default_rng([cell.seed, 3])
+    if cell.confound == "duplicates":
+        copies = np.where(rng.random(len(groups)) < 0.05, 10, 1)[codes]
+        rows = np.repeat(np.arange(len(codes)), copies)
+        signs = tuple(sign[rows] for sign in grown.signs)
+        return Grown(_repeated(grown.before, rows), _repeated(grown.after, rows), signs)
+    if cell.confound == "source":
+        flip = (rng.random(len(groups)) < 0.15)[codes] & (rng.random(len(groups)) < 0.5)[codes]
+        signs = tuple(np.where(flip, -sign, sign) for sign in grown.signs)
+        return Grown(_exchanged(grown.before, flip), _exchanged(grown.after, flip), signs)
+    return grown
+
+
+def _repeated(data: Aligned, rows: np.ndarray) -> Aligned:
+    seen: dict[int, int] = {}
+    pairs, ids = [], []
+    for row in rows.tolist():
+        seen[row] = seen.get(row, 0) + 1
+        pair = data.pairs.rows[row]
+        pairs.append(replace(pair, id=pair.id if seen[row] == 1 else f"{pair.id}-{seen[row]}"))
+        ids.append(pairs[-1].id)
+    return Aligned(replace(data.pairs, rows=tuple(pairs)), replace(data.take(rows), pair_ids=tuple(ids)))
+
+
+def judged(claims: Sequence[Claim], grown: Grown, n_traits: int, inside: np.ndarray | None) -> dict[str, Any]:
+    """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
+    of_trait = _spoken(claims, grown, n_traits)
+    true = of_trait >= 0
+    placed = {
+        int(trait)
+        for trait, claim in zip(of_trait, claims, strict=True)
+        if trait >= 0 and inside is not None and claim.inside is not None and _f1(claim.inside, inside) >= SAME_PLACE
+    }
+    n_found = len(set(of_trait[true].tolist()))
+    return {
+        "n_listed": len(claims),
+        "n_true": int(true.sum()),
+        "recall": n_found / n_traits if n_traits else None,
+        "recall_placed": len(placed) / n_traits if n_traits and inside is not None else None,
+        "precision_20": float(true[:SHOWN].mean()) if claims else None,
+        "false_share": float((~true).mean()) if claims else 0.0,
+    }
+
+
+def _spoken(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
+    """(n_claims,) the number of the planted trait that each claim speaks of, or -1."""
+    if not claims or not n_traits:
+        return np.full(len(claims), -1)
+    r = np.abs([_r(claims, grown, sign) for sign in grown.signs])
+    best = r[:n_traits].argmax(axis=0)
+    strongest = r[:n_traits].max(axis=0)
+    control = r[n_traits:].max(axis=0, initial=0.0) if len(r) > n_traits else np.zeros(len(claims))
+    toward = _moved(claims, grown) * np.array([claim.sign for claim in claims]) > 0
+    return np.where((strongest >= SPEAKS_FROM) & (strongest >= control) & toward, best, -1)
+
+
+def _r(claims: Sequence[Claim], grown: Grown, sign: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero(sign)
+    before, after = (scores(claims, one, rows) for one in (grown.before, grown.after))
+    return speaks(before, after, sign[rows])
+
+
+def _moved(claims: Sequence[Claim], grown: Grown) -> np.ndarray:
+    """How all plantings together move what each claim speaks of: the mean, or the mean inside minus outside."""
+    rows = np.flatnonzero(np.any([sign != 0 for sign in grown.signs], axis=0))
+    change = scores(claims, grown.after, rows) - scores(claims, grown.before, rows)
+    full = np.zeros((len(grown.after.pairs.rows), len(claims)))
+    full[rows] = change
+    moved = full.mean(axis=0)
+    for column, claim in enumerate(claims):
+        if claim.inside is not None:
+            moved[column] = full[claim.inside, column].mean() - full[~claim.inside, column].mean()
+    return moved
+
+
+def _of_cut(claims: Sequence[Claim], uncut: Aligned, data: Aligned, cut: np.ndarray) -> int:
+    """How many claims speak of the answers that the length confound cut."""
+    rows = np.flatnonzero(cut)
+    if not len(rows) or not claims:
+        return 0
+    r = speaks(scores(claims, uncut, rows), scores(claims, data, rows), np.ones(len(rows)))
+    return int((r * np.array([claim.sign for claim in claims]) >= SPEAKS_FROM).sum())
+
+
+def _f1(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / max(int(one.sum() + other.sum()), 1))
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _result(args: argparse.Namespace, ground: Aligned, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    seeds, shares = (" ".join(f"{one:g}" for one in values) for values in (args.seeds, args.shares))
+    return {
+        "command": f"python benchmarks/discovery.py DATA --work WORK --seeds {seeds} --sample {args.sample} "
+        f"--max-length {args.max_length} --shares {shares}" + (" --no-confounds" if args.no_confounds else ""),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "commit": _commit(),
+        "speaks_from": SPEAKS_FROM,
+        "n_pairs": len(ground.pairs.rows),
+        "table": _rows(cells),
+        "cells": cells,
+    }
+
+
+def _rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per place, confound, share and method: means over seeds."""
+    rows = []
+    keys = sorted({(c["confound"] != "none", c["confound"], c["place"] != "global", c["share"]) for c in cells})
+    for _, confound, conditional, share in keys:
+        place = "conditional" if conditional else "global"
+        mine = [c for c in cells if (c["confound"], c["place"], c["share"]) == (confound, place, share)]
+        for method in mine[0]["methods"]:
+            told = [c["methods"][method] for c in mine]
+            row = {"place": place, "confound": confound, "share": share, "method": method, "n_seeds": len(told)}
+            for name in ("recall", "recall_placed", "precision_20", "false_share", "n_listed", "n_of_cut", "seconds"):
+                values = [one[name] for one in told if one[name] is not None]
+                row[name] = round(float(np.mean(values)), 3) if values else None
+            rows.append(row)
+    return rows
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as a Markdown table."""
+    lines = ["| planted | share | method | recall | placed | precision@20 | FDR | listed |", "|" + "---|" * 8]
+    for row in result["table"]:
+        what = row["place"] + ("" if row["confound"] == "none" else f", {row['confound']}")
+        names = ("recall", "recall_placed", "precision_20", "false_share")
+        numbers = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
+        lines.append(
+            f"| {what} | {100 * row['share']:g} % | {row['method']} | {' | '.join(numbers)} | {row['n_listed']:g} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
