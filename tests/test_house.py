@@ -86,7 +86,18 @@ ARROWS: dict[str, set[str]] = {
         ),
         "sae",
     },
-    "aims": {"artifact", "concepts", "detectors", "errors", "interventions", "lm", "measure", "plan", "recipe"},
+    "aims": {
+        "artifact",
+        "concepts",
+        "detectors",
+        "errors",
+        "interventions",
+        "lm",
+        "measure",
+        "pairs",
+        "plan",
+        "recipe",
+    },
     "acting": {
         *(
             "aims",
@@ -103,6 +114,11 @@ ARROWS: dict[str, set[str]] = {
         ),
         *("plan", "pushes", "recipe", "study", "training"),
     },
+    "prediction": set(),
+    "predicting": {
+        *("acting", "aims", "artifact", "behaviours", "errors", "evaluation", "features", "hypotheses", "measure"),
+        *("pairs", "prediction", "recipe", "sae"),
+    },
     "pushes": {"behaviours", "pairs", "recipe"},
     "publishing": {"artifact", "errors", "plan", "report"},
     "proving": {
@@ -110,6 +126,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "cli": {
         *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
+        "predicting",
         *(
             "naming",
             "pairs",

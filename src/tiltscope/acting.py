@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Acting",
     "open_acting",
+    "open_reading",
     "run_clean",
     "run_export",
     "run_measure",
@@ -76,6 +77,11 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
         loaded,
         read_object(study / "study.json", "max_length", verb="read"),
     )
+
+
+def open_reading(study: Path) -> Acting:
+    """Load a study without a plan: for what only reads it."""
+    return Acting(open_study(study), Plan(()), read_object(study / "study.json", "max_length", verb="read"))
 
 
 def _check_findings(plan: Plan, known: Sequence[str]) -> None:

@@ -22,10 +22,11 @@ from tiltscope.interventions.balance import Balance, balance_examples, balance_p
 from tiltscope.interventions.rates import RateWish, Tilt, minimum_kl_tilt, tilt_as_decision
 from tiltscope.interventions.signs import Scores, standard_scores
 from tiltscope.measure import Bench, namesake_of, response_vectors
+from tiltscope.pairs import Turn
 from tiltscope.plan import Decision, DetectorSpec
 from tiltscope.recipe import SIDES, Objective, sign
 
-__all__ = ["NATS_PER_TILT", "Aims", "aims_of", "balanced", "in_balance", "in_rates", "tilted"]
+__all__ = ["NATS_PER_TILT", "Aims", "aims_of", "balanced", "in_balance", "in_rates", "own_sample", "tilted"]
 
 NATS_PER_TILT = 1.0
 """Training is taken to go one nat of tilt per nat of reward: eta / beta = 1. Declared, not fitted."""
@@ -126,16 +127,20 @@ def aims_of(decisions: Sequence[Decision], held: Sequence[Decision], bench: Benc
     held: a decision-like entry for each id under `hold`, with its detector. Raises `UsageError`.
     """
     everyone = [*decisions, *held]
-    rows = bench.rows
     pairs = {
         side: np.column_stack([_shown_in_pairs(one, bench, side) for one in everyone])
         for side in ("chosen", "rejected")
     }
-    prompts = sorted({row.group: row.prompt for row in rows}.items(), key=lambda item: fingerprint("own", item[0]))
-    asked = [prompt for _, prompt in prompts[:N_PROMPTS]]
-    answers = _own_answers(asked, bench)
+    asked, answers = own_sample(bench)
     own = np.stack([_shown_in_texts(one, asked, answers, bench) for one in everyone], axis=-1)
     return Aims(tuple(decisions), tuple(one.name for one in everyone), own, pairs["chosen"], pairs["rejected"])
+
+
+def own_sample(bench: Bench) -> tuple[list[tuple[Turn, ...]], list[list[str]]]:
+    """Return 48 prompts of the pairs, by hash of their group, and 8 answers of the starting model to each; cached."""
+    prompts = sorted({row.group: row.prompt for row in bench.rows}.items(), key=lambda one: fingerprint("own", one[0]))
+    asked = [prompt for _, prompt in prompts[:N_PROMPTS]]
+    return asked, _own_answers(asked, bench)
 
 
 def _own_answers(prompts: Sequence, bench: Bench) -> list[list[str]]:  # type: ignore[type-arg]

@@ -159,8 +159,9 @@ def _made_from(study: Path) -> list[str]:
 def _detector(row: Row) -> dict[str, Any]:
     """A finding named after a behaviour is acted on by that behaviour's rule, which sees all of it."""
     namesake = row.get("namesake")
-    known = namesake and namesake["holds"] and namesake["rule"] in {one.id for one in RULES}
-    return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}} if known else {}
+    if not namesake or not namesake["holds"] or namesake["rule"] not in {one.id for one in RULES}:
+        return {}
+    return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}}
 
 
 def _is_drafted(entry: Row) -> bool:

@@ -54,7 +54,7 @@ def _logps(hidden: torch.Tensor, head: Any, labels: torch.Tensor) -> torch.Tenso
         return _chunk_logps(hidden, head.weight, head.bias, labels)
     parts = [
         checkpoint(_chunk_logps, some, head.weight, head.bias, own, use_reentrant=False)
-        for some, own in zip(hidden.split(_ROWS), labels.split(_ROWS), strict=True)
+        for some, own in zip(torch.split(hidden, _ROWS), torch.split(labels, _ROWS), strict=True)
     ]
     return torch.cat(parts)
 

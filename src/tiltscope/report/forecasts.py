@@ -1,0 +1,96 @@
+"""A forecast and its card, told on a terminal of 80 columns.
+
+In:  the products of `predict` as plain objects.
+Out: text; whatever comes from data is made visible first.
+Refuses: to show a score without its interval, its ceiling and its nulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiltscope.report.text import fit, number, one_line, wrapped
+
+__all__ = ["render_card", "render_forecast"]
+
+Row = Mapping[str, Any]
+
+_WIDTH = 80
+_TRAITS, _UNITS = 20, 12
+
+
+def render_forecast(product: Row) -> str:
+    """Return the rates forecast, the biggest changes first, and the concepts with names."""
+    told = (
+        f"Forecast from {number(product['n_pairs'])} pairs and {number(product['n_own'])} answers of the starting "
+        "model: what plain training on these pairs changes. How good such forecasts are: --before, --after."
+    )
+    lines = [*wrapped(told, _WIDTH), "", f"  {fit('answers that show it, by rule', 36)}     now   after  90 %"]
+    traits = sorted(product["traits"], key=lambda one: -abs(one["after"] - one["now"]))
+    lines += [_trait(one) for one in traits[:_TRAITS]]
+    lines += _rest(len(traits), _TRAITS, "behaviours")
+    named = [one for one in product["units"] if one["name"]]
+    lines += ["", "  concepts of confirmed findings, change in sd before any saturation"]
+    lines += [f"  {fit(one_line(str(one['name'])), 60)} {one[product['primary']]:+8.2f}" for one in named[:_UNITS]]
+    lines += _rest(len(named), _UNITS, "named concepts")
+    outside = len(product["outside"])
+    if outside:
+        note = (
+            f"{number(outside)} latents of the data are shown by fewer than 3 of the model's own answers: no forecast."
+        )
+        lines += ["", *wrapped(note, _WIDTH)]
+    return "\n".join(lines)
+
+
+def _rest(n: int, shown: int, noun: str) -> list[str]:
+    return [f"  and {number(n - shown)} more {noun} in prediction/forecast.json"] if n > shown else []
+
+
+def _trait(one: Row) -> str:
+    ends = f"[{100 * one['low']:.0f}, {100 * one['high']:.0f}]"
+    return f"  {fit(one_line(one['name']), 36)} {100 * one['now']:5.1f} % {100 * one['after']:5.1f} %  {ends}"
+
+
+def render_card(card: Row) -> str:
+    """Return the scores of every predictor beside the ceiling and the nulls, then the rates."""
+    lines = [
+        f"{number(card['n_units'])} concepts ({card['n_effective']:.0f} independent ones), "
+        f"{number(card['n_prompts'])} prompts, {number(card['n_seeds'])} training seeds"
+    ]
+    if card["verdict"] != "scored":
+        return "\n".join([*lines, *wrapped(f"Nothing to predict: {card['why']}.", _WIDTH)])
+    lines += [
+        f"ceiling {card['ceiling']:.2f} (repeats of one seed agree at r = {card['repeat']:.2f}); "
+        f"moved: p {card['p_moved']:.3f}",
+        "",
+        f"  {fit('squared correlation with the change', 36)} r2    95 %           rank   without 5",
+    ]
+    first = card["primary"]
+    for name, one in sorted(card["scores"].items(), key=lambda item: (item[0] != first, -item[1]["r2"])):
+        said = f"{name.replace('_', ' ')}{' (declared)' if name == first else ''}"
+        ends = f"[{one['low']:+.2f}, {one['high']:+.2f}]"
+        lines += [f"  {fit(said, 36)} {one['r2']:+.2f} {ends:<16} {one['spearman']:+.2f}  {one['r2_without']:+.2f}"]
+        if one["r2_line"] is not None:
+            lines += [f"    1 - SSE/SST with the line of another dataset: {one['r2_line']:+.2f}"]
+    lines += ["  nulls (95th percentile of draws, or the value)"]
+    lines += [f"  {fit(name, 36)} {value:+.2f}" for name, value in card["nulls"].items()]
+    return "\n".join([*lines, "", *_rates(card["traits"])])
+
+
+def _rates(traits: Sequence[Row]) -> list[str]:
+    if not traits:
+        return []
+    errors = [abs(one["after"] - one["observed"]) for one in traits]
+    still = [abs(one["before"] - one["observed"]) for one in traits]
+    inside = sum(one["low"] <= one["observed"] <= one["high"] for one in traits)
+    lines = [f"  {fit('rates in per cent', 36)} before forecast  seen  90 %"]
+    for one in sorted(traits, key=lambda one: -abs(one["observed"] - one["before"]))[:_TRAITS]:
+        numbers = f"{100 * one['before']:5.1f}   {100 * one['after']:5.1f}  {100 * one['observed']:5.1f}"
+        lines += [f"  {fit(one_line(one['name']), 36)} {numbers}  [{100 * one['low']:.0f}, {100 * one['high']:.0f}]"]
+    mean = 100 / len(traits)
+    told = (
+        f"{len(traits)} behaviours: mean error {mean * sum(errors):.1f} points (saying that nothing changes: "
+        f"{mean * sum(still):.1f}); the 90 % interval holds {inside} of them."
+    )
+    return [*lines, *wrapped(told, _WIDTH)]
