@@ -3,8 +3,8 @@
     python benchmarks/prediction.py DATA --work WORK --name alpaca-dpo [--objective dpo] [--seeds 1 2 3] [--line CARD]
 
 Audits a seeded sample of DATA with the embedded model, trains it plainly (DPO, or SFT on the chosen side) once per
-seed, asks the starting model and every trained one the same held-out prompts, and scores the forecast
-(`tiltscope predict`). Settings, sizes and the declared predictor are those below for every dataset; nothing is fitted to
+seed, asks the starting model and every trained one the same held-out prompts, and scores the forecast with
+`tiltscope predict`. Settings, sizes and the declared predictor are those below for every dataset; nothing is fitted to
 the score. WORK can be that of suppress_bold.py: its study, plain runs and evaluations are taken as they are. Every step
 is a verb and resumes where it was killed. Writes benchmarks/results/prediction-NAME.json.
 """

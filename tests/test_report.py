@@ -567,3 +567,37 @@ def test_the_header_of_a_tensor_file_is_shown_without_its_numbers(tmp_path: Path
 def test_the_report_needs_no_torch_and_no_network() -> None:
     code = "import sys, tiltscope.report; assert not {'torch', 'jinja2', 'pyarrow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def foretold(study: Path, features: str) -> None:
+    trait = {"id": "bold", "name": "bold text", "now": 0.06, "after": 0.21, "low": 0.1, "high": 0.4, "push": 1.2}
+    unit = {"latents": [3], "name": "bold <b>", "now": 0.1, "frequency_difference": 0.9}
+    body = {"primary": "frequency_difference", "features": features, "n_pairs": 9, "n_own": 384, "outside": [7]}
+    score = {"r2": 0.61, "low": 0.5, "high": 0.7, "spearman": 0.6, "r2_without": 0.5, "r2_line": None}
+    card = {
+        **{"primary": "frequency_difference", "features": features, "verdict": "scored", "why": "", "n_units": 80},
+        **{"n_effective": 12.0, "n_prompts": 91, "n_seeds": 3, "repeat": 0.7, "ceiling": 0.88, "p_moved": 0.001},
+        **{"scores": {"frequency_difference": score}, "nulls": {"swapped labels": 0.1}, "traits": []},
+    }
+    (study / "prediction").mkdir(exist_ok=True)
+    (study / "prediction" / "forecast.json").write_text(json.dumps({**body, "traits": [trait], "units": [unit]}))
+    (study / "prediction" / "card.json").write_text(json.dumps(card))
+
+
+def told(study: Path) -> tuple[str, str]:
+    write_report(study)
+    return (study / "report.html").read_text(encoding="utf-8"), (study / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_forecast_and_its_card_stand_in_the_report_and_those_of_other_features_do_not(tmp_path: Path) -> None:
+    study = made_study.make(tmp_path / "study")
+    features = json.loads((study / "study.json").read_text()).get("features")
+    foretold(study, features)
+    page = told(study)[0]
+    assert "Forecast of plain training" in page
+    assert "bold &lt;b&gt;" in page
+    assert "0.61 [+0.50, +0.70]" in page
+    assert "null: swapped labels" in page
+    assert "Forecast of plain training" in told(study)[1]
+    foretold(study, "of another study")
+    assert "Forecast of plain training" not in told(study)[0]

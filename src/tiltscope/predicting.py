@@ -101,6 +101,7 @@ def run_card(
         "product": "prediction card",
         **asdict(card),
         "primary": PRIMARY,
+        "features": foretold.bench.ground.features.fingerprint,
         "traits": _traits_observed(_product(foretold, study)["traits"], first, others),
         "inputs": {"before": first.fingerprint, "after": [one.fingerprint for one in others]},
     }
@@ -208,6 +209,7 @@ def _product(foretold: _Foretold, study: Path) -> dict[str, Any]:
     return {
         "product": "forecast",
         "primary": PRIMARY,
+        "features": foretold.bench.ground.features.fingerprint,
         "n_pairs": len(foretold.shown.chosen),
         "n_own": int(np.prod(foretold.shown.own.shape[:2])),
         "outside": list(foretold.units.outside),

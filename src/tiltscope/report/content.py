@@ -14,6 +14,7 @@ from typing import Any
 from tiltscope.artifact import read_json, read_object
 from tiltscope.errors import ProductError
 from tiltscope.report.evidence import examples, naming
+from tiltscope.report.forecasts import forecast_content
 from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts
 from tiltscope.report.text import number, one_line, percent, plain, visible
 from tiltscope.report.words import concept_name, headline, headline_parts, near_zero, place, wish
@@ -259,6 +260,7 @@ def gather(study: Path) -> dict[str, Any]:
         ],
         "findings": findings,
         "in_full": _in_full_note(len(in_full), len(findings)),
+        "forecast": forecast_content(study, settings.get("features")),
         "not_confirmed": _others(hypotheses),
         "counts": {key: contrast.get(key) for key in _COUNTS},
         "views": plain(contrast.get("views") or {}),

@@ -1,18 +1,20 @@
-"""A forecast and its card, told on a terminal of 80 columns.
+"""A forecast and its card, told on a terminal of 80 columns and in the report.
 
 In:  the products of `predict` as plain objects.
-Out: text; whatever comes from data is made visible first.
-Refuses: to show a score without its interval, its ceiling and its nulls.
+Out: text, or what the report shows; whatever comes from data is made visible first.
+Refuses: to show a score without its interval, its ceiling and its nulls; in a report, a forecast of other features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tiltscope.artifact import read_object
 from tiltscope.report.text import fit, number, one_line, wrapped
 
-__all__ = ["render_card", "render_forecast"]
+__all__ = ["forecast_content", "render_card", "render_forecast"]
 
 Row = Mapping[str, Any]
 
@@ -94,3 +96,49 @@ def _rates(traits: Sequence[Row]) -> list[str]:
         f"{mean * sum(still):.1f}); the 90 % interval holds {inside} of them."
     )
     return [*lines, *wrapped(told, _WIDTH)]
+
+
+def forecast_content(study: Path, features: object) -> dict[str, Any] | None:
+    """Return what a report shows of STUDY/prediction: rates, named concepts, the card's scores; None without any.
+
+    features: fingerprint of the study's features as they are now.
+    """
+    forecast = _current(study / "prediction" / "forecast.json", features)
+    card = _current(study / "prediction" / "card.json", features)
+    if forecast is None and card is None:
+        return None
+    found: dict[str, Any] = {"traits": [], "units": [], "card": None}
+    if forecast is not None:
+        keys = ("name", "now", "after", "low", "high")
+        traits = sorted(forecast["traits"], key=lambda one: -abs(one["after"] - one["now"]))
+        found["traits"] = [{key: one[key] for key in keys} for one in traits]
+        named = [one for one in forecast["units"] if one["name"]][:_TRAITS]
+        found["units"] = [{"name": one_line(str(one["name"])), "change": one[forecast["primary"]]} for one in named]
+    if card is not None:
+        found["card"] = {"note": _card_note(card), "rows": _card_rows(card) if card["verdict"] == "scored" else []}
+    return found
+
+
+def _current(path: Path, features: object) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    held = read_object(path, "features", verb="predict")
+    return held if held["features"] == features else None
+
+
+def _card_note(card: Row) -> str:
+    told = f"{card['n_units']} concepts, {card['n_prompts']} held-out prompts, {card['n_seeds']} training seeds. "
+    if card["verdict"] != "scored":
+        return f"{told}Nothing to predict: {card['why']}."
+    return f"{told}No forecast can score more than the ceiling, {card['ceiling']:.2f}."
+
+
+def _card_rows(card: Row) -> list[dict[str, Any]]:
+    first = card["primary"]
+    ranked = sorted(card["scores"].items(), key=lambda item: (item[0] != first, -item[1]["r2"]))
+    rows = [
+        {"name": name.replace("_", " ") + (" (declared)" if name == first else ""), "r2": one["r2"]}
+        | {"low": one["low"], "high": one["high"]}
+        for name, one in ranked
+    ]
+    return rows + [{"name": f"null: {name}", "r2": r2, "low": None, "high": None} for name, r2 in card["nulls"].items()]

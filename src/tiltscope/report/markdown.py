@@ -70,7 +70,7 @@ def markdown(content: Row) -> str:
     rest = [one for one in content["findings"] if not one["in_full"]]
     if rest:
         lines += ["### Confirmed, not told in full", "", *_table(("id", "would teach", "effect"), map(_brief, rest))]
-    lines += _tables(content) + _reading(content)
+    lines += _forecast(content["forecast"]) + _tables(content) + _reading(content)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -139,6 +139,30 @@ def _null(one: Row) -> tuple[object, ...]:
     counts = (number(one.get("n_cells")), number(one.get("n_draws")))
     shares = (percent(one["share_p05"]), percent(one["any_rejection"]), percent(one["allowed_any_rejection"]))
     return one["null"], one["view"], *counts, *shares, number(one["calibrated"])
+
+
+def _forecast(forecast: Row | None) -> list[str]:
+    if not forecast:
+        return []
+    lines = ["## Forecast of plain training", ""]
+    rates = ((one["name"], percent(one["now"]), _rate(one)) for one in forecast["traits"])
+    lines += (
+        _table(("answers that show it, by rule", "now", "after training [90 %]"), rates) if forecast["traits"] else []
+    )
+    units = ((one["name"], signed(one["change"], digits=2)) for one in forecast["units"])
+    lines += _table(("concept of a confirmed finding", "change, sd"), units) if forecast["units"] else []
+    if forecast["card"]:
+        lines += ["### How good this forecast was", "", _safe(forecast["card"]["note"]), ""]
+        rows = (
+            (one["name"], _span({**one, "effect": one["r2"], "ci_low": one["low"], "ci_high": one["high"]}))
+            for one in forecast["card"]["rows"]
+        )
+        lines += _table(("forecast", "squared correlation [95 %]"), rows) if forecast["card"]["rows"] else []
+    return lines
+
+
+def _rate(one: Row) -> str:
+    return f"{percent(one['after'])} [{percent(one['low'])}, {percent(one['high'])}]"
 
 
 def _tables(content: Row) -> list[str]:
