@@ -97,7 +97,8 @@ def prediction_card(
     y = observed.change
     repeat = _repeat(observed)
     n_seeds = len(observed.after)
-    ceiling = max(0.0, n_seeds * repeat / (1 + (n_seeds - 1) * repeat)) if repeat > -1 else 0.0
+    times = max(n_seeds, 2)  # one seed is split into halves of its answers
+    ceiling = max(0.0, times * repeat / (1 + (times - 1) * repeat)) if repeat > -1 else 0.0
     p_moved = _p_moved(observed, rng)
     moved = repeat >= 0.5 and p_moved < 0.01
     why = "" if moved else f"repeats agree at r = {repeat:.2f} (.50 is asked for), p of any change {p_moved:.3f}"
