@@ -146,6 +146,20 @@ def test_shaped_rows_are_exported_for_other_peoples_code(place: Path) -> None:
     assert any((place / "shaped").glob("*.parquet"))
 
 
+def test_long_work_with_the_model_tells_how_far_it_is(place: Path) -> None:
+    held = json.loads((place / "study" / "hypotheses.json").read_text())[0]["id"]
+    scope = json.loads((place / "study" / "scope" / "scope.json").read_text())["fingerprint"]
+    plan(place, how=f"aim_rate: 0.2\n    hold: [{held}]")
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("made_from: {}", f"made_from: {{scope: {scope}}}"))
+    assert "the model's own answers:   8%" in tiltscope("prepare", "study", cwd=place).stderr
+    plan(place, method="inoculation_ratio", how="strength: 0.5\n    instruction: [Use bold text., Write **so**.]")
+    told = tiltscope("prepare", "study", "--export", "told", cwd=place).stderr
+    for stage in ("instructions of decision 1:   0%", "log-probs (instructed):", "reference log-probs:   3%"):
+        assert stage in told
+    assert "decisions: 100%" in told  # the bar that the others interrupted
+
+
 def test_a_rule_that_nothing_can_judge_is_not_passed(place: Path) -> None:
     (place / "both.yaml").write_text('limits:\n  bold: at most +99 points\n  data: no confirmed "more" of goblin\n')
     shown = tiltscope("gate", "both.yaml", "--data", "study", cwd=place, code=5).stdout

@@ -137,7 +137,12 @@ def _inputs(acting: Acting) -> dict[str, str]:
 
 
 def run_prepare(
-    acting: Acting, measured: Sequence[Measured], *, objective: Objective = "dpo", allow_undecided: bool = False
+    acting: Acting,
+    measured: Sequence[Measured],
+    *,
+    objective: Objective = "dpo",
+    allow_undecided: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fold the plan into recipe/ and write and return prepared.json, what each decision changes.
 
@@ -153,7 +158,7 @@ def run_prepare(
             hint="decide them, or leave them to plain training knowingly: --allow-undecided",
         )
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
-    decided, forecast = _decided(measured, acting, objective)
+    decided, forecast = _decided(measured, acting, objective, Bench(ground_of(acting), progress))
     done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
     left = tuple(f"{one.name}: undecided, left to plain training" for one in open_ones)
     done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
@@ -165,7 +170,7 @@ def run_prepare(
 
 
 def _decided(
-    measured: Sequence[Measured], acting: Acting, objective: Objective
+    measured: Sequence[Measured], acting: Acting, objective: Objective, bench: Bench
 ) -> tuple[list[tuple[Wish, Scored]], list[dict[str, Any]]]:
     """The decisions as `interventions` needs them, those with an aim as one, and the rates the tilt forecasts."""
     whole = [one for one in measured if in_balance(one.decision)]
@@ -174,7 +179,6 @@ def _decided(
     others = [one for one in measured if not in_rates(one.decision) and (alone or one not in whole)]
     decided = [(_wish(one), one.scored) for one in others]
     forecast: list[dict[str, Any]] = []
-    bench = Bench(ground_of(acting))
     if whole and not alone:
         held = [(one, scored_on_pairs(one, bench)) for one in _held([one.decision for one in whole], acting)]
         decided.append(balanced([(one.decision, one.scored) for one in whole], held, objective))

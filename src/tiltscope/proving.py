@@ -138,7 +138,7 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
     found = replace(found, name=out.name)  # "model" is what every run calls its weights
     if rows:
-        values = _nll(policy, rows)
+        values = _nll(policy, rows, progress)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
     write_evaluation(found, out)
     return found
@@ -221,7 +221,7 @@ def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
     return rows
 
 
-def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
+def _nll(policy: object, rows: Sequence[Pair], progress: Progress | None) -> dict[str, float]:
     """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
     from tiltscope.lm import Policy, Unreadable, response_logps
 
@@ -232,7 +232,7 @@ def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
             texts[row.id] = policy.renderer.render(row.prompt, row.chosen)
         except Unreadable:
             continue
-    totals = response_logps(policy, list(texts.values()))
+    totals = response_logps(policy, list(texts.values()), progress=progress)
     lengths = [len(text.ids) - text.n_prompt_ids for text in texts.values()]
     return {id: float(-total / n) for id, total, n in zip(texts, totals.tolist(), lengths, strict=True)}
 

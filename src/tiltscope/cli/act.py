@@ -63,7 +63,8 @@ def prepare(study: Path, plan_path: Path | None, objective: Any, as_json: bool, 
     with progress_() as bar:
         acting = open_acting(study, plan_path)
         measured = run_measure(acting, progress=bar)
-        product = run_prepare(acting, measured, objective=objective, allow_undecided=options["allow_undecided"])
+        allowed = options["allow_undecided"]
+        product = run_prepare(acting, measured, objective=objective, allow_undecided=allowed, progress=bar)
         if options["folder"]:
             product["export"] = _export(study, options["folder"], bar)
     print_(product, as_json, render_prepared)
