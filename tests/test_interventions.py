@@ -638,10 +638,18 @@ def test_opposite_wishes_on_like_scores_are_a_conflict() -> None:
     (conflict,) = prepare(dpo(), [(down, whole()), (up, whole())]).conflicts
     assert "suppress and amplify on scores that correlate 1.00" in conflict.reason
     assert (conflict.first, conflict.second) == ("bold", "style")
-    assert prepare(dpo(), [(down, whole()), (replace(up, action="suppress"), whole())]).conflicts == ()
     mirrored = whole(chosen=-CHOSEN, rejected=-REJECTED)
     assert prepare(dpo(), [(down, whole()), (up, mirrored)]).conflicts == ()
     assert len(prepare(dpo(), [(down, whole()), (replace(down, name="prose"), mirrored)]).conflicts) == 1
+
+
+def test_the_same_wish_on_the_same_scores_by_two_methods_is_told_as_a_conflict() -> None:
+    shape, steer = named("bold", "reward_shaping", "suppress"), named("bold", "steering_ratio", "suppress")
+    (conflict,) = prepare(dpo(), [(shape, whole()), (steer, whole())]).conflicts
+    assert "both suppress the same scores, by reward shaping and steering ratio" in conflict.reason
+    here = np.array([True, True, False, False])
+    assert prepare(dpo(), [(shape, whole(inside=here)), (steer, whole(inside=~here))]).conflicts == ()
+    assert prepare(dpo(), [(shape, whole()), (steer, whole(chosen=CHOSEN + REJECTED))]).conflicts == ()
 
 
 def test_opposite_wishes_on_scores_that_hardly_correlate_are_no_conflict() -> None:

@@ -1,6 +1,6 @@
 """Decisions of one plan side by side: which pairs several of them touch, and where they pull against each other.
 
-In:  every decision applied by itself. Out: `Overlap` per two decisions, `Conflict` where they contradict.
+In:  every decision applied by itself. Out: `Overlap` per two decisions, `Conflict` where they contradict or add up.
 Refuses: nothing; a conflict is told, and a person decides.
 """
 
@@ -93,8 +93,11 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float | None:
 
 
 def conflicts(alone: Sequence[Alone]) -> tuple[Conflict, ...]:
-    """Return the contradictions: opposite wishes on like scores, and pairs left out that another decision amplifies."""
-    found = [_opposite(a, b) for a, b in combinations(alone, 2)]
+    """Return the contradictions: opposite wishes on like scores, and pairs left out that another decision amplifies.
+
+    Two decisions that wish the same of the same scores are told as well: what they do adds up.
+    """
+    found = [_opposite(a, b) or _twice(a, b) for a, b in combinations(alone, 2)]
     found += [_taken(a, b) for a, b in permutations(alone, 2)]
     return tuple(one for one in found if one is not None)
 
@@ -108,6 +111,14 @@ def _opposite(a: Alone, b: Alone) -> Conflict | None:
         return None
     reason = f"{a.wish.action} and {b.wish.action} on scores that correlate {correlation:.2f}"
     return Conflict(a.wish.name, b.wish.name, reason)
+
+
+def _twice(a: Alone, b: Alone) -> Conflict | None:
+    same = all(np.array_equal(getattr(a.scored, side), getattr(b.scored, side), equal_nan=True) for side in SIDES)
+    if a.wish.action != b.wish.action or not same or not (a.scored.inside & b.scored.inside).any():
+        return None
+    methods = " and ".join(one.wish.method.replace("_", " ") for one in (a, b))
+    return Conflict(a.wish.name, b.wish.name, f"both {a.wish.action} the same scores, by {methods}: it adds up")
 
 
 def _taken(a: Alone, b: Alone) -> Conflict | None:

@@ -54,6 +54,7 @@ def load_plan(path: Path, *, known_ids: Collection[str] = ()) -> Plan:
         raise top.refused("a plan has a list of decisions", hint="decisions: [] where there are none")
     decisions = tuple(_decision(one, number) for number, one in enumerate(held.items("decisions"), 1))
     _check_ids(decisions, held.items("decisions"), known_ids)
+    _check_detectors(decisions, held.items("decisions"))
     return Plan(decisions, _made_from(top), path)
 
 
@@ -275,3 +276,26 @@ def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_
                 raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
             if held.text == one.hypothesis:
                 raise held.refused("a decision cannot hold what it changes")
+
+
+def _check_detectors(decisions: Sequence[Decision], entries: Sequence[Written]) -> None:
+    """Refuse two decisions on one detector in one place that contradict, or that say the same twice."""
+    earlier: dict[DetectorSpec, list[Decision]] = {}
+    for one, entry in zip(decisions, entries, strict=True):
+        if one.detector is None or one.action not in ("suppress", "amplify"):
+            continue
+        others = earlier.setdefault(one.detector.bare, [])
+        for other in others:
+            if one.where == other.where or "everywhere" in (one.where, other.where):
+                _check_two(other, one, entry)
+        others.append(one)
+
+
+def _check_two(first: Decision, second: Decision, entry: Written) -> None:
+    what = f"decisions on lines {first.line} and {second.line} act on the same detector"
+    said = [f"{one.action} by {one.method} ({one.where})" for one in (first, second)]
+    if first.action == second.action and first.method != second.method:
+        return  # each does its part; `prepare` lists them under conflicts
+    if first.action != second.action:
+        what += " and contradict each other"
+    raise _at(entry, "action").refused(what, found=" and ".join(said), hint="take one of the two out")
