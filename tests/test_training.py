@@ -313,15 +313,26 @@ def test_an_instruction_that_cuts_the_answer_cuts_it_for_the_reference_too(start
 def test_a_row_whose_mask_leaves_no_token_is_dropped_and_counted(start: StartingModel) -> None:
     everything = {PAIRS[2].id: ((0, 500),)}
     tokens = token_rows(PAIRS, plain(PAIRS, rejected_masked=everything), start.renderer)
-    assert tokens.dropped == {"mask leaves no token of an answer": 1}
+    assert tokens.dropped == {"mask leaves no visible token of an answer": 1}
     assert [row.pair_id for row in tokens.rows] == [pair.id for i, pair in enumerate(PAIRS) if i != 2]
+
+
+def test_a_row_whose_mask_leaves_white_space_alone_is_dropped_too(start: StartingModel) -> None:
+    bold = replace(PAIRS[2], chosen="**all bold**  \n\n")
+    masked = {bold.id: ((0, len("**all bold**")),)}
+    rows = [*PAIRS[:2], bold]
+    assert token_rows(rows, plain(rows, chosen_masked=masked), start.renderer).dropped == {
+        "mask leaves no visible token of an answer": 1
+    }
+    said = [*PAIRS[:2], replace(bold, chosen="**all bold** and so on")]
+    assert token_rows(said, plain(said, chosen_masked=masked), start.renderer).dropped == {}
 
 
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
         ({"weights": np.zeros(len(PAIRS))}, "12 weight 0"),
-        ({"chosen_masked": {pair.id: ((0, 500),) for pair in PAIRS}}, "12 mask leaves no token of an answer"),
+        ({"chosen_masked": {pair.id: ((0, 500),) for pair in PAIRS}}, "12 mask leaves no visible token of an answer"),
     ],
     ids=["weights", "masks"],
 )

@@ -98,10 +98,10 @@ def apply(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
 def prepare(recipe: Recipe, decided: Sequence[tuple[Wish, Scored]], *, texts: Texts | None = None) -> Prepared:
     """Fold the decisions over the recipe, in order: offsets add, weights multiply, masks unite.
 
-    texts: pair id -> (chosen, rejected) answers, for marked examples and for the lengths token filtering needs.
+    texts: pair id -> (chosen, rejected) answers, for marked examples and for token filtering.
     Raises `UsageError` where a decision cannot be carried out or where no row is left.
     """
-    decided = [(wish, _with_lengths(recipe, scored, texts)) for wish, scored in decided]
+    decided = [(wish, _with_texts(recipe, scored, texts)) for wish, scored in decided]
     done, alone = recipe, []
     for wish, scored in decided:
         done = apply(done, wish, scored)
@@ -112,14 +112,14 @@ def prepare(recipe: Recipe, decided: Sequence[tuple[Wish, Scored]], *, texts: Te
     return Prepared(done, changes, overlaps(alone), conflicts(alone))
 
 
-def _with_lengths(recipe: Recipe, scored: Scored, texts: Texts | None) -> Scored:
-    if texts is None or scored.chosen_chars is not None:
+def _with_texts(recipe: Recipe, scored: Scored, texts: Texts | None) -> Scored:
+    if texts is None or scored.chosen_texts is not None:
         return scored
     missing = [one for one in recipe.pair_ids if one not in texts]
     if missing:
         raise UsageError("answers are missing among the texts", found=f"{len(missing)} pairs, first {missing[0]!r}")
-    lengths = np.array([[len(text) for text in texts[one]] for one in recipe.pair_ids], np.int64).reshape(-1, 2)
-    return replace(scored, chosen_chars=lengths[:, 0], rejected_chars=lengths[:, 1])
+    chosen, rejected = ([texts[one][i] for one in recipe.pair_ids] for i in range(2))
+    return replace(scored, chosen_texts=chosen, rejected_texts=rejected)
 
 
 def _nothing_left(changes: Sequence[Change], n: int) -> UsageError:
