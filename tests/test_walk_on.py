@@ -139,6 +139,18 @@ def test_a_plan_of_another_dataset_is_refused(place: Path) -> None:
     assert "0123456789abcdef" in refused.stderr
 
 
+@pytest.mark.parametrize("method", ["reward_shaping", "token_filtering"])
+def test_a_decision_on_what_no_answer_shows_is_refused_with_a_hint(place: Path, method: str) -> None:
+    plan(place, method=method, how="strength: 1.0" if method == "reward_shaping" else "side: null")
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("{kind: rule, rule: bold}", "{kind: regex, pattern: never written}"))
+    refused = tiltscope("prepare", "study", cwd=place, code=2).stderr
+    assert "would touch nothing" in refused
+    assert "plan.yaml:4" in refused
+    assert "0 of 240 answers" in refused
+    assert "tiltscope show study/check.json" in refused
+
+
 def test_shaped_rows_are_exported_for_other_peoples_code(place: Path) -> None:
     plan(place)
     product = prepared(place, "--objective", "sft", "--export", "shaped")

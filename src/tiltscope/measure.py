@@ -50,6 +50,7 @@ INSTRUCTIONS = (
 )
 _STEERED = ("activation_steering", "steering_ratio")
 _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
+_BY_SCORE = ("reward_shaping", "example_filtering", "token_filtering")
 _N_PROMPTS, _N_ANSWERS, _NEW_TOKENS = 12, 2, 96
 
 
@@ -203,13 +204,14 @@ def _one(decision: Decision, bench: Bench) -> Measured:
     detection = detect(
         spec, _inputs(decision, spec, bench), mark=decision.method == "token_filtering", where=decision.place
     )
-    require_quality(decision, detection.quality)
     scored = Scored(
         *_aligned(detection, bench.rows),
         bench.inside(decision),
         dict(detection.chosen_spans or {}),
         dict(detection.rejected_spans or {}),
     )
+    _require_shown(decision, spec, scored, bench)
+    require_quality(decision, detection.quality)
     uplift: dict[str, float] = {}
     if decision.method in _STEERED:
         scored = _steered(decision, scored, bench)
@@ -217,6 +219,21 @@ def _one(decision: Decision, bench: Bench) -> Measured:
         uplift = _uplift(decision, spec, bench)
         scored = _instructed(decision, scored, max(uplift, key=lambda text: (uplift[text], text)), bench)
     return Measured(decision, scored, detection.quality, uplift)
+
+
+def _require_shown(decision: Decision, spec: DetectorSpec, scored: Scored, bench: Bench) -> None:
+    """Refuse a decision that acts through scores of which none is above 0 in its place."""
+    if decision.method not in _BY_SCORE or spec.kind not in ("concept", "latent", "rule", "regex"):
+        return
+    inside = np.concatenate([side[scored.inside] for side in (scored.chosen, scored.rejected)])
+    if (inside > 0).any():
+        return
+    raise UsageError(
+        f"no answer shows {decision.name}: this decision would touch nothing",
+        where=decision.place,
+        found=f"{spec.shown}: 0 of {len(inside)} answers ({decision.where})",
+        hint=f"another detector, or leave it out; what answers show: tiltscope show {bench.ground.folder}/check.json",
+    )
 
 
 def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
