@@ -281,6 +281,17 @@ def test_each_method_loads_with_the_strength_it_has(tmp_path: Path, method: str)
         assert "needs a strength" in refusal(tmp_path, entry(method=method, strength=None)).what
 
 
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [("reward_shaping", 50), ("steering_ratio", 50), ("inoculation_ratio", 50), ("activation_steering", 5), (None, 50)],
+)
+def test_a_strength_beyond_any_sense_is_refused_with_its_range(tmp_path: Path, method: str | None, most: int) -> None:
+    assert load(tmp_path, entry(method=method, strength=most)).active[0].strength == most
+    error = refusal(tmp_path, entry(method=method, strength=most + 1))
+    assert f"between 0 and {most} " in error.what
+    assert error.found == repr(str(most + 1))
+
+
 def test_where_no_method_stands_a_decision_shapes_the_reward(tmp_path: Path) -> None:
     assert load(tmp_path, entry()).active[0].method == "reward_shaping"
     assert load(tmp_path, entry(action="undecided")).decisions[0].method is None

@@ -27,6 +27,12 @@ _DECISION = (
 )
 _NO_STRENGTH = ("token_filtering", "inoculation_prompting")
 _BY_SIDE = ("token_filtering", "activation_steering", "steering_ratio", "inoculation_prompting", "inoculation_ratio")
+# Beyond these a strength has no sense: a pair weighs e^-50 of what it did, five norms drown the text.
+_STRONGEST = {
+    "reward_shaping": (50.0, "nats per standard deviation"),
+    **dict.fromkeys(("steering_ratio", "inoculation_ratio"), (50.0, "times the measured ratio")),
+    "activation_steering": (5.0, "mean residual norms"),
+}
 _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
 _AIMED = ("reward_shaping",)  # an aim is solved for on the offsets of shaping (method, section 9)
 
@@ -165,6 +171,11 @@ def _strength(entry: Written, method: str | None) -> float | None:
         raise held.refused(f"{method} has no strength", hint="leave strength out, or null")
     if method == "example_filtering" and not 0 < value < 1:
         raise held.refused("the strength of example_filtering is the share of pairs: above 0 and below 1")
+    most, unit = _STRONGEST.get(method or "", (value, ""))
+    if value > most:
+        raise held.refused(
+            f"the strength of {method} lies between 0 and {most:g} {unit}", hint="docs/plan.md, strength"
+        )
     return value
 
 
