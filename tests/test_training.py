@@ -697,7 +697,7 @@ def test_settings_come_from_yaml_with_trls_key_names(tmp_path: Path) -> None:
         ("lr_scheduler_type: linnear", "nearest: linear"),
         ("num_train_epochs: 0", "nothing to train"),
         ("- 1", "keys and values"),
-        ("a: [", "cannot be read"),
+        ("a: [", "not valid YAML"),
         ("lora_target_modules: q_proj", "a list of names"),
     ],
 )
@@ -705,6 +705,16 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, text: str, fou
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(UsageError, match=found):
         load_config(tmp_path / "train.yaml")
+
+
+@pytest.mark.parametrize("line", ["learning_rat: 1", "beta: large", "beta: 2000", "lr_scheduler_type: linnear"])
+def test_a_refused_setting_names_its_file_and_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "train.yaml").write_text(f"# mine\nbf16: false\n{line}\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(tmp_path / "train.yaml")
+    assert caught.value.where == f"{tmp_path / 'train.yaml'}:3"
+    assert caught.value.found
+    assert caught.value.hint
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

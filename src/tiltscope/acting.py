@@ -17,7 +17,7 @@ import numpy as np
 from tiltscope.aims import Aims, aims_of, balanced, in_balance, in_rates, tilted
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.behaviours import RULES, rule
-from tiltscope.errors import StaleProductError, UsageError
+from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.interventions import Prepared, Scored, Wish, prepare
 from tiltscope.interventions.strength import explaining_strength
 from tiltscope.measure import Bench, Ground, Measured, measure, namesake_of, save_measured, scored_on_pairs
@@ -44,6 +44,7 @@ __all__ = [
     "run_prepare",
     "run_train",
     "starting_model",
+    "trains_plainly",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -212,8 +213,12 @@ def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
 
 def _forecast(aims: Aims, tilt: Tilt) -> list[dict[str, Any]]:
     """Rates of every aimed and held concept: at the start, under plain training, wanted and reached by the tilt."""
-    wanted = [None if np.isnan(value) else float(value) for value in tilt.wanted]
-    columns = (aims.names, tilt.start.tolist(), tilt.plain.tolist(), wanted, tilt.reached.tolist())
+    # The correction for few answers can leave [0, 1]; a rate cannot.
+    start, plain, wanted, reached = (
+        [None if np.isnan(value) else float(np.clip(value, 0, 1)) for value in rates]
+        for rates in (tilt.start, tilt.plain, tilt.wanted, tilt.reached)
+    )
+    columns = (aims.names, start, plain, wanted, reached)
     keys = ("name", "start", "plain", "wanted", "reached")
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -244,6 +249,7 @@ def prepared_product(
         "n_pairs": len(prepared.recipe.pair_ids),
         "n_trained": int((prepared.recipe.weights > 0).sum()),
         "objective": prepared.recipe.objective,
+        "is_plain": prepared.recipe.is_plain,
         "decisions": [{**asdict(one), "quality": quality.get(one.name)} for one in prepared.changes],
         "rates": list(forecast),
         "overlaps": [asdict(one) for one in prepared.overlaps],
@@ -287,6 +293,11 @@ def run_train(
     return train(rows, recipe, starting_model(record, study), config, out, progress=progress)
 
 
+def trains_plainly(study: Path) -> bool:
+    """Whether the study's recipe changes nothing, as that of an empty plan does."""
+    return load_recipe(study / "recipe").is_plain
+
+
 def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Progress | None = None) -> Exported:
     """Write the rows that `run_train` would train on, for other people's code (docs/training.md)."""
     from tiltscope.training import export
@@ -299,6 +310,14 @@ def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Prog
 
 
 def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
+    if not (study / "recipe" / "recipe.json").exists():
+        raise ProductError(
+            "there is no recipe to train by",
+            where=str(study / "recipe"),
+            found="nothing: the plan was not prepared yet",
+            hint=f"run: tiltscope prepare {study}, or train without any decision: "
+            f"tiltscope train {study} --plain dpo --out RUN",
+        )
     recipe = load_recipe(study / "recipe")
     at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
     if (study / "plan.yaml").exists():

@@ -117,7 +117,7 @@ class Bench:
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Say how far a stage is, where anybody listens."""
-        if self._progress:
+        if self._progress and total:
             self._progress(stage, done, total)
 
     @property

@@ -107,6 +107,11 @@ class Recipe:
         ]
         return fingerprint(self.objective, list(self.pair_ids), arrays, texts, steering)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether training under it is plain training."""
+        return self.fingerprint == empty_recipe(self.pair_ids, self.objective).fingerprint
+
     def with_line(self, line: str) -> Recipe:
         """Return the recipe with one more line in its log."""
         return replace(self, log=(*self.log, line))

@@ -154,7 +154,7 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
     from dataclasses import asdict, replace
 
     _need("trl")
-    from tiltscope.acting import run_train
+    from tiltscope.acting import run_train, trains_plainly
     from tiltscope.report.acts import render_run
     from tiltscope.training import TrainConfig, load_config
 
@@ -165,7 +165,8 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
         run = run_train(study, out, settings, plain=plain, n_pairs=options["n_pairs"], progress=bar)
     if options["push"]:
         _push(study, out, plain, options)
-    print_({**asdict(run), "folder": str(out)}, as_json, render_run)
+    is_plain = plain is None and trains_plainly(study)
+    print_({**asdict(run), "folder": str(out), "is_plain": is_plain}, as_json, render_run)
 
 
 def _push(study: Path, out: Path, plain: str | None, options: dict[str, Any]) -> None:
@@ -281,7 +282,8 @@ def compare(arms: tuple[str, ...], out: Path, targets: tuple[str, ...], as_json:
     for arm in arms:
         name, equals, folders = arm.partition("=")
         if not equals or not name or not folders or name in named:
-            raise UsageError("an arm is NAME=FOLDER[,FOLDER…], each name once", found=arm)
+            hint = "tiltscope compare base=eval-0 planned=eval-1,eval-2 --out comparison"
+            raise UsageError("an arm is NAME=FOLDER[,FOLDER…], each name once", found=arm, hint=hint)
         named[name] = [Path(folder) for folder in folders.split(",") if folder]
     run_compare(named, out, targets=targets)
     print_(read_json(out / "comparison.json", verb="compare"), as_json, render_comparison)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltscope.report.text import fit, number, one_line, percent, signed, wrapped
+from tiltscope.report.text import counted, fit, number, one_line, percent, signed, wrapped
 
 __all__ = [
     "render_cleaned",
@@ -27,6 +27,7 @@ _WIDTH = 80
 _BARS = 8
 _EXAMPLES = 10
 _PUSHES = 14
+_PLAIN = "No decision changes training, so this recipe is plain training on all of them"
 
 
 def _indented(text: str, by: int = 2) -> list[str]:
@@ -54,6 +55,8 @@ def render_prepared(product: Row) -> str:
     lines = [
         f"{number(product['n_trained'])} of {number(product['n_pairs'])} pairs are trained on ({product['objective']})."
     ]
+    if product["is_plain"]:
+        lines += wrapped(_PLAIN + f" (tiltscope train STUDY --plain {product['objective']} does the same).", _WIDTH)
     for change in product["decisions"]:
         lines += ["", *_change(change)]
     lines += [*_pushes(product), *_rates(product["rates"]), *_meeting(product), *_exported(product.get("export"))]
@@ -161,15 +164,20 @@ def render_run(run: Row) -> str:
     lines = [f"{run['folder']}: {number(run['n_rows'])} rows, {number(run['n_steps'])} steps ({run['objective']})"]
     if losses:
         lines += [f"loss {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last"]
+    if run.get("is_plain"):
+        lines += wrapped("The recipe changes nothing: this was plain training, as with --plain.", _WIDTH)
     for reason, count in run["dropped"].items():
         lines += wrapped(f"{number(count)} pairs were not trained on: {reason}", _WIDTH)
     if run["n_cut_tokens"]:
         lines += wrapped(f"{number(run['n_cut_tokens'])} answer tokens lay beyond max_length", _WIDTH)
+    if moved["n_pairs"]:
+        told = "not trained on, to see whether training moved the model (held_out_share in the settings)"
+        lines += wrapped(f"{counted(moved['n_pairs'], 'pair')} held out: {told}", _WIDTH)
     if moved["accuracy"] is not None:
         margin = f"margin {signed(moved['margin_nats'])} nats (SE {moved['margin_se_nats']:.2f})"
         kl = moved["kl_nats_per_token"]
         told = "" if kl is None else f", KL {kl:.4f} nats per token"
-        lines += wrapped(f"held out: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
+        lines += wrapped(f"on them: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
     return "\n".join([*lines, *wrapped(moved["note"], _WIDTH)])
 
 
