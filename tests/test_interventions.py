@@ -612,16 +612,17 @@ def test_a_change_tells_offsets_weights_and_rows() -> None:
     ]
     shape, drop, halve, turn, steer, tell = prepare(dpo(), decided).changes
     assert shape.offsets_nats is not None
-    assert (sum(shape.offsets_nats.counts), len(shape.offsets_nats.edges)) == (4, 21)
+    assert (sum(shape.offsets_nats.counts), shape.offsets_nats.n_zero, len(shape.offsets_nats.edges)) == (3, 1, 9)
+    assert 0.0 in shape.offsets_nats.edges  # no bin lies across it
     assert shape.offsets_nats.edges[-1] == pytest.approx(3 / S_SD)
     here = whole(inside=np.array([True, False, True, False]))
     (gated,) = prepare(dpo(), [(decided[0][0], here)]).changes
     assert gated.offsets_nats is not None
-    assert (sum(gated.offsets_nats.counts), gated.n_inside) == (2, 2)
+    assert (sum(gated.offsets_nats.counts) + gated.offsets_nats.n_zero, gated.n_inside) == (2, 2)
     assert shape.n_touched == 3  # one pair has the same score on both sides
     assert (drop.dropped, halve.down_weighted, turn.flipped) == (("a",), ("a",), ("c",))
     assert drop.weights is not None
-    assert sum(drop.weights.counts) == 4
+    assert (sum(drop.weights.counts), drop.weights.n_zero) == (3, 1)
     assert steer.vectors == ("layer 1, chosen (all pairs): length 3",)
     assert tell.instructions == ("chosen (4 pairs): Use bold.",)
     assert all(one.lines for one in (shape, drop, halve, turn, steer, tell))
@@ -682,7 +683,7 @@ def test_leaving_out_what_another_decision_amplifies_is_a_conflict() -> None:
         one.reason
         for one in prepare(dpo(), [(drop, whole()), (named("up", "reward_shaping", "amplify"), other)]).conflicts
     ]
-    assert "leaves out or turns round 1 of the 2 pairs that teach what is amplified" in reasons
+    assert "the first leaves out or turns round 1 of the 2 pairs that teach what is amplified" in reasons
     away = whole(chosen=np.array([0.0, 1, 1, 0]), rejected=np.array([1.0, 0, 0, 1]))
     reasons = [
         one.reason

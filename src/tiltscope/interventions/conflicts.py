@@ -133,5 +133,5 @@ def _taken(a: Alone, b: Alone) -> Conflict | None:
     n = int((a.lost & teach).sum())
     if n == 0 or n < _TAKEN * teach.sum():
         return None
-    reason = f"leaves out or turns round {n} of the {int(teach.sum())} pairs that teach what is amplified"
+    reason = f"the first leaves out or turns round {n} of the {int(teach.sum())} pairs that teach what is amplified"
     return Conflict(a.wish.name, b.wish.name, reason)

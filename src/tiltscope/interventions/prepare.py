@@ -31,17 +31,18 @@ METHODS: dict[str, Callable[[Recipe, Wish, Scored], Recipe]] = {
     "inoculation_prompting": inoculation_prompting,
     "inoculation_ratio": inoculation_ratio,
 }
-_EXAMPLES, _WINDOW_CHARS, _BINS = 10, 40, 20
+_EXAMPLES, _WINDOW_CHARS, _BINS = 10, 40, 8
 
 Texts = Mapping[str, tuple[str, str]]  # pair id -> (chosen answer, rejected answer)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges: len(edges) = len(counts) + 1."""
+    """Counts between edges: len(edges) = len(counts) + 1. No bin lies across 0, and exact zeros are counted apart."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    n_zero: int
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,18 @@ def _marked(pair_id: str, side: str, span: tuple[int, int], texts: Texts) -> Mar
 
 
 def _histogram(values: np.ndarray) -> Histogram | None:
-    if len(values) == 0 or not values.any():
+    """At most `_BINS` bins of about one width on each side of 0."""
+    shown = values[values != 0]
+    if len(shown) == 0:
         return None
-    counts, edges = np.histogram(values, bins=_BINS)
-    return Histogram(tuple(edges.tolist()), tuple(counts.tolist()))
+    low, high = min(0.0, float(shown.min())), max(0.0, float(shown.max()))
+    if low == 0 or high == 0:  # all on one side: from the smallest to the largest, one bin where they are the same
+        edges = np.linspace(shown.min(), shown.max(), 1 + (_BINS if np.ptp(shown) else 1))
+    else:
+        n_below = min(_BINS - 1, max(1, round(_BINS * -low / (high - low))))
+        edges = np.append(np.linspace(low, 0, n_below + 1), np.linspace(0, high, _BINS - n_below + 1)[1:])
+    counts, _ = np.histogram(shown, bins=edges)
+    return Histogram(tuple(edges.tolist()), tuple(counts.tolist()), int((values == 0).sum()))
 
 
 def _instructions(before: Recipe, after: Recipe) -> tuple[str, ...]:
