@@ -44,7 +44,6 @@ __all__ = [
     "run_prepare",
     "run_train",
     "starting_model",
-    "trains_plainly",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -73,11 +72,7 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
     loaded = load_plan(plan or study / "plan.yaml", known_ids=[*known, *(one.id for one in RULES)])
     if plan is None:
         _check_findings(loaded, known)
-    return Acting(
-        opened,
-        loaded,
-        read_object(study / "study.json", "max_length", verb="read"),
-    )
+    return Acting(opened, loaded, read_object(study / "study.json", "max_length", verb="read"))
 
 
 def open_reading(study: Path) -> Acting:
@@ -214,11 +209,8 @@ def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
 def _forecast(aims: Aims, tilt: Tilt) -> list[dict[str, Any]]:
     """Rates of every aimed and held concept: at the start, under plain training, wanted and reached by the tilt."""
     # The correction for few answers can leave [0, 1]; a rate cannot.
-    start, plain, wanted, reached = (
-        [None if np.isnan(value) else float(np.clip(value, 0, 1)) for value in rates]
-        for rates in (tilt.start, tilt.plain, tilt.wanted, tilt.reached)
-    )
-    columns = (aims.names, start, plain, wanted, reached)
+    rates = [np.clip(one, 0, 1) for one in (tilt.start, tilt.plain, tilt.wanted, tilt.reached)]
+    columns = (aims.names, *([None if np.isnan(value) else float(value) for value in one] for one in rates))
     keys = ("name", "start", "plain", "wanted", "reached")
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -293,11 +285,6 @@ def run_train(
     return train(rows, recipe, starting_model(record, study), config, out, progress=progress)
 
 
-def trains_plainly(study: Path) -> bool:
-    """Whether the study's recipe changes nothing, as that of an empty plan does."""
-    return load_recipe(study / "recipe").is_plain
-
-
 def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Progress | None = None) -> Exported:
     """Write the rows that `run_train` would train on, for other people's code (docs/training.md)."""
     from tiltscope.training import export
@@ -311,13 +298,8 @@ def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Prog
 
 def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
     if not (study / "recipe" / "recipe.json").exists():
-        raise ProductError(
-            "there is no recipe to train by",
-            where=str(study / "recipe"),
-            found="nothing: the plan was not prepared yet",
-            hint=f"run: tiltscope prepare {study}, or train without any decision: "
-            f"tiltscope train {study} --plain dpo --out RUN",
-        )
+        hint = f"run: tiltscope prepare {study}; without any decision: tiltscope train {study} --plain dpo --out RUN"
+        raise ProductError("there is no recipe yet", where=str(study / "recipe"), found="nothing", hint=hint)
     recipe = load_recipe(study / "recipe")
     at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
     if (study / "plan.yaml").exists():

@@ -154,7 +154,7 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
     from dataclasses import asdict, replace
 
     _need("trl")
-    from tiltscope.acting import run_train, trains_plainly
+    from tiltscope.acting import run_train
     from tiltscope.report.acts import render_run
     from tiltscope.training import TrainConfig, load_config
 
@@ -165,8 +165,14 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
         run = run_train(study, out, settings, plain=plain, n_pairs=options["n_pairs"], progress=bar)
     if options["push"]:
         _push(study, out, plain, options)
-    is_plain = plain is None and trains_plainly(study)
+    is_plain = plain is None and _is_plain(study)
     print_({**asdict(run), "folder": str(out), "is_plain": is_plain}, as_json, render_run)
+
+
+def _is_plain(study: Path) -> bool:
+    """Whether the plan that was prepared changes nothing, as an empty one."""
+    path = study / "prepared.json"
+    return path.exists() and bool(read_json(path, verb="prepare").get("is_plain"))
 
 
 def _push(study: Path, out: Path, plain: str | None, options: dict[str, Any]) -> None:
