@@ -110,6 +110,15 @@ def test_a_rule_scores_the_share_of_characters_it_marks(pairs: Pairs) -> None:
     assert "its own definition" in found.quality.said
 
 
+@pytest.mark.parametrize(("pattern", "said"), [(".", "all of"), ("never written", "none of")])
+def test_a_rule_that_all_answers_show_or_none_is_not_called_right(pairs: Pairs, pattern: str, said: str) -> None:
+    found = detect(DetectorSpec("regex", pattern), Inputs(pairs)).quality
+    assert found is not None
+    assert (found.f1, found.auroc, found.threshold) == (None, None, None)
+    assert found.said.startswith("not measured")
+    assert f"not measurable, {said} {2 * len(pairs.rows)} answers show it" in found.said
+
+
 def test_a_rule_may_score_presence_alone(pairs: Pairs) -> None:
     found = detect(DetectorSpec("rule", "bold", by="present"), Inputs(pairs))
     assert np.array_equal(both(found), truth(pairs))

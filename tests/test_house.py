@@ -56,7 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "recipe": {"artifact", "errors"},
     "interventions": {"errors", "recipe"},
     "export": {"artifact"},
-    "training": {"artifact", "errors", "export", "lm", "pairs", "recipe"},
+    "training": {"artifact", "errors", "export", "lm", "located", "pairs", "recipe"},
     "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
     "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
     "evaluation": {"artifact", "behaviours", "errors", "pairs", "report", "stats"},

@@ -347,8 +347,8 @@ def test_token_filtering_unites_spans_and_leaves_out_what_keeps_nothing() -> Non
     scored = small(
         chosen_spans={"a": ((2, 4), (0, 1)), "b": ((0, 3),)},
         rejected_spans={"c": ((1, 2),), "nobody": ((0, 9),)},
-        chosen_chars=np.array([6, 3, 4, 4]),
-        rejected_chars=np.array([5, 5, 5, 5]),
+        chosen_texts=["abcdef", "abc", "abcd", "abcd"],
+        rejected_texts=["abcde"] * 4,
     )
     masks = wish("token_filtering", "suppress")
     recipe = apply(replace(dpo(), chosen_masked={"a": ((1, 2),)}), masks, scored)
@@ -358,6 +358,15 @@ def test_token_filtering_unites_spans_and_leaves_out_what_keeps_nothing() -> Non
     assert "3 answers masked in part, 1 pairs left out" in recipe.log[-1]
     assert apply(dpo(), replace(masks, side="rejected"), scored).chosen_masked == {}
     assert apply(sft(), masks, scored).rejected_masked == {}
+
+
+def test_a_mask_that_leaves_white_space_alone_leaves_nothing() -> None:
+    texts = ["**Yes**\n\n", "**Yes** \u200b", "**Yes**.", "plain"]
+    marks: dict[str, Spans] = dict.fromkeys("abc", ((0, 7),))
+    scored = small(chosen_spans=marks, chosen_texts=texts, rejected_texts=["no"] * 4)
+    recipe = apply(dpo(), wish("token_filtering", "suppress"), scored)
+    assert recipe.weights.tolist() == [0, 0, 1, 1]
+    assert "2 pairs left out because an answer keeps no visible character" in recipe.log[-1]
 
 
 def test_steering_adds_alpha_norms_along_the_direction_on_the_side_of_the_table() -> None:
@@ -391,8 +400,8 @@ def whole(**fields: object) -> Scored:
     scored = small(
         chosen_spans=dict.fromkeys(IDS, ((0, 2),)),
         rejected_spans=dict.fromkeys(IDS, ((0, 2),)),
-        chosen_chars=np.full(4, 9),
-        rejected_chars=np.full(4, 9),
+        chosen_texts=["nine long"] * 4,
+        rejected_texts=["nine long"] * 4,
         ratio_chosen=CHOSEN,
         ratio_rejected=REJECTED,
         vector=np.array([1.0, 0.0]),
@@ -451,7 +460,7 @@ def test_a_score_that_is_the_same_for_every_answer_is_refused(method: str, objec
 REFUSED = [
     ("dpo", wish("token_filtering", "amplify"), {}, "cannot amplify"),
     ("dpo", wish("token_filtering", "suppress", strength=1.0), {}, "no strength"),
-    ("dpo", wish("token_filtering", "suppress"), {"chosen_chars": None}, "lengths of the chosen"),
+    ("dpo", wish("token_filtering", "suppress"), {"chosen_texts": None}, "the chosen answers are not known"),
     ("dpo", wish("token_filtering", "suppress"), {"chosen_spans": {"a": ((4, 12),)}}, "outside its text"),
     ("dpo", wish("token_filtering", "suppress"), {"chosen_spans": {"a": ((4, 4),)}}, "outside its text"),
     ("sft", wish("token_filtering", "suppress", side="rejected"), {}, "chosen answer only"),
@@ -535,11 +544,11 @@ def test_a_flipped_row_trains_as_the_row_with_its_answers_exchanged(method: str,
     """Also where the flip comes after the other decision. Unlike scores, so that no half of the rows cancels."""
     values = np.array([0.0, 0.5, 1.0, 2.0])
     score, exchanged = FEW.scored(values), FEW_EXCHANGED.scored(values)
-    lengths = {"chosen_chars": np.full(4, 2), "rejected_chars": np.full(4, 2)}
+    texts = {"chosen_texts": ["ab"] * 4, "rejected_texts": ["ab"] * 4}
     other = wish(method, "suppress") if method != "example_filtering" else wish(method, "suppress", effect="down")
-    scored = replace(score, **lengths)  # type: ignore[arg-type]
+    scored = replace(score, **texts)  # type: ignore[arg-type]
     recipe = apply(flip(dpo(), FIRST), other, scored) if is_early else flip(apply(dpo(), other, scored), FIRST)
-    straight = apply(dpo(), other, replace(exchanged, **lengths))  # type: ignore[arg-type]
+    straight = apply(dpo(), other, replace(exchanged, **texts))  # type: ignore[arg-type]
     assert loss(recipe, FEW, AT).value == pytest.approx(loss(straight, FEW_EXCHANGED, AT).value)
     assert loss(recipe, FEW, AT).value != pytest.approx(loss(dpo(), FEW_EXCHANGED, AT).value)
 
@@ -571,7 +580,7 @@ TEXTS = {one: (f"{'x' * 50}**bold {one}**{'y' * 50}", "plain words here") for on
 
 def test_a_change_tells_rows_characters_and_marked_examples() -> None:
     chosen: dict[str, Spans] = {one: ((50, 60),) for one in "abc"}
-    scored = whole(chosen_spans=chosen, rejected_spans={"d": ((0, 5),)}, chosen_chars=None, rejected_chars=None)
+    scored = whole(chosen_spans=chosen, rejected_spans={"d": ((0, 5),)}, chosen_texts=None, rejected_texts=None)
     prepared = prepare(dpo(), [(wish("token_filtering", "suppress"), scored)], texts=TEXTS)
     (change,) = prepared.changes
     assert (change.n_answers_masked, change.n_chars_masked, change.n_touched, change.n_inside) == (4, 35, 4, 4)
@@ -603,16 +612,17 @@ def test_a_change_tells_offsets_weights_and_rows() -> None:
     ]
     shape, drop, halve, turn, steer, tell = prepare(dpo(), decided).changes
     assert shape.offsets_nats is not None
-    assert (sum(shape.offsets_nats.counts), len(shape.offsets_nats.edges)) == (4, 21)
+    assert (sum(shape.offsets_nats.counts), shape.offsets_nats.n_zero, len(shape.offsets_nats.edges)) == (3, 1, 9)
+    assert 0.0 in shape.offsets_nats.edges  # no bin lies across it
     assert shape.offsets_nats.edges[-1] == pytest.approx(3 / S_SD)
     here = whole(inside=np.array([True, False, True, False]))
     (gated,) = prepare(dpo(), [(decided[0][0], here)]).changes
     assert gated.offsets_nats is not None
-    assert (sum(gated.offsets_nats.counts), gated.n_inside) == (2, 2)
+    assert (sum(gated.offsets_nats.counts) + gated.offsets_nats.n_zero, gated.n_inside) == (2, 2)
     assert shape.n_touched == 3  # one pair has the same score on both sides
     assert (drop.dropped, halve.down_weighted, turn.flipped) == (("a",), ("a",), ("c",))
     assert drop.weights is not None
-    assert sum(drop.weights.counts) == 4
+    assert (sum(drop.weights.counts), drop.weights.n_zero) == (3, 1)
     assert steer.vectors == ("layer 1, chosen (all pairs): length 3",)
     assert tell.instructions == ("chosen (4 pairs): Use bold.",)
     assert all(one.lines for one in (shape, drop, halve, turn, steer, tell))
@@ -638,10 +648,18 @@ def test_opposite_wishes_on_like_scores_are_a_conflict() -> None:
     (conflict,) = prepare(dpo(), [(down, whole()), (up, whole())]).conflicts
     assert "suppress and amplify on scores that correlate 1.00" in conflict.reason
     assert (conflict.first, conflict.second) == ("bold", "style")
-    assert prepare(dpo(), [(down, whole()), (replace(up, action="suppress"), whole())]).conflicts == ()
     mirrored = whole(chosen=-CHOSEN, rejected=-REJECTED)
     assert prepare(dpo(), [(down, whole()), (up, mirrored)]).conflicts == ()
     assert len(prepare(dpo(), [(down, whole()), (replace(down, name="prose"), mirrored)]).conflicts) == 1
+
+
+def test_the_same_wish_on_the_same_scores_by_two_methods_is_told_as_a_conflict() -> None:
+    shape, steer = named("bold", "reward_shaping", "suppress"), named("bold", "steering_ratio", "suppress")
+    (conflict,) = prepare(dpo(), [(shape, whole()), (steer, whole())]).conflicts
+    assert "both suppress the same scores, by reward shaping and steering ratio" in conflict.reason
+    here = np.array([True, True, False, False])
+    assert prepare(dpo(), [(shape, whole(inside=here)), (steer, whole(inside=~here))]).conflicts == ()
+    assert prepare(dpo(), [(shape, whole()), (steer, whole(chosen=CHOSEN + REJECTED))]).conflicts == ()
 
 
 def test_opposite_wishes_on_scores_that_hardly_correlate_are_no_conflict() -> None:
@@ -665,7 +683,7 @@ def test_leaving_out_what_another_decision_amplifies_is_a_conflict() -> None:
         one.reason
         for one in prepare(dpo(), [(drop, whole()), (named("up", "reward_shaping", "amplify"), other)]).conflicts
     ]
-    assert "leaves out or turns round 1 of the 2 pairs that teach what is amplified" in reasons
+    assert "the first leaves out or turns round 1 of the 2 pairs that teach what is amplified" in reasons
     away = whole(chosen=np.array([0.0, 1, 1, 0]), rejected=np.array([1.0, 0, 0, 1]))
     reasons = [
         one.reason
@@ -684,6 +702,6 @@ def test_leaving_out_a_few_of_them_is_none() -> None:
 
 
 def test_texts_that_lack_a_pair_are_refused() -> None:
-    lengthless = whole(chosen_chars=None, rejected_chars=None)
+    lengthless = whole(chosen_texts=None, rejected_texts=None)
     with pytest.raises(UsageError, match="answers are missing"):
         prepare(dpo(), [(wish("token_filtering", "suppress"), lengthless)], texts={"a": ("x", "y")})

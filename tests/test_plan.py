@@ -281,6 +281,17 @@ def test_each_method_loads_with_the_strength_it_has(tmp_path: Path, method: str)
         assert "needs a strength" in refusal(tmp_path, entry(method=method, strength=None)).what
 
 
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [("reward_shaping", 50), ("steering_ratio", 50), ("inoculation_ratio", 50), ("activation_steering", 5), (None, 50)],
+)
+def test_a_strength_beyond_any_sense_is_refused_with_its_range(tmp_path: Path, method: str | None, most: int) -> None:
+    assert load(tmp_path, entry(method=method, strength=most)).active[0].strength == most
+    error = refusal(tmp_path, entry(method=method, strength=most + 1))
+    assert f"between 0 and {most} " in error.what
+    assert error.found == repr(str(most + 1))
+
+
 def test_where_no_method_stands_a_decision_shapes_the_reward(tmp_path: Path) -> None:
     assert load(tmp_path, entry()).active[0].method == "reward_shaping"
     assert load(tmp_path, entry(action="undecided")).decisions[0].method is None
@@ -403,6 +414,50 @@ def test_one_finding_is_decided_once(tmp_path: Path) -> None:
     assert "plan.yaml:4" in error.found
     twice = load(tmp_path, HEAD + BOLD + BOLD.replace("suppress", "undecided"))
     assert (len(twice.active), len(twice.undecided)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"reason: too": "reason: also too"}, "decisions on lines 4 and 11 act on the same detector"),
+        ({"suppress": "amplify"}, "act on the same detector and contradict each other"),
+        ({"suppress": "amplify", "everywhere": "K3"}, "contradict each other"),
+        ({"{id: L1, latents: [1], name: bold text}": "{id: L1, latents: [1], name: fat}"}, "the same detector"),
+    ],
+)
+def test_two_decisions_on_one_detector_in_one_place_are_refused(
+    tmp_path: Path, change: dict[str, str], what: str
+) -> None:
+    other = BOLD.replace("g-L1", "g-L2")
+    for old, new in change.items():
+        other = other.replace(old, new)
+    error = refusal(tmp_path, HEAD + BOLD + other)
+    assert what in error.what
+    assert error.where.endswith("plan.yaml:15")
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"strength: 2": "strength: 0.1\n  method: example_filtering"},
+        {"latents: [1]": "latents: [1, 2]"},
+        {"suppress": "undecided"},
+        {"suppress\n  strength: 2": "allow"},
+    ],
+)
+def test_another_method_another_detector_or_no_wish_is_no_second_decision(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    other = BOLD.replace("g-L1", "g-L2")
+    for old, new in change.items():
+        other = other.replace(old, new)
+    assert len(load(tmp_path, HEAD + BOLD + other).decisions) == 2
+
+
+def test_decisions_on_one_detector_in_places_that_do_not_meet_are_fine(tmp_path: Path) -> None:
+    here, there = (BOLD.replace("g-L1", f"r-{one}").replace("everywhere", one) for one in ("K3", "K4"))
+    assert len(load(tmp_path, HEAD + here + there.replace("suppress", "amplify")).active) == 2
 
 
 def test_hold_may_name_any_finding_of_the_study_and_any_decision_of_the_plan(tmp_path: Path) -> None:

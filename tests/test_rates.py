@@ -123,7 +123,7 @@ def test_a_rate_beyond_what_any_weighting_of_the_answers_has_is_named() -> None:
     phi = siblings(100, 8, seed=4)
     phi[:50, :, 0] = 0  # half of the prompts never show it
     tilt = minimum_kl_tilt(phi, RateWish({0: 0.8}))
-    assert "(0,) outside support: own answers reach rates from" in reasons(tilt)
+    assert "(0,) outside support: own answers reach rates from 0 to 0." in reasons(tilt)
     assert "not 0.8" in reasons(tilt)
 
 

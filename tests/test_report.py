@@ -14,6 +14,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import made_study
@@ -601,3 +602,30 @@ def test_a_forecast_and_its_card_stand_in_the_report_and_those_of_other_features
     assert "Forecast of plain training" in told(study)[1]
     foretold(study, "of another study")
     assert "Forecast of plain training" not in told(study)[0]
+
+
+def test_no_bar_of_a_dry_run_lies_across_0_and_every_line_fits() -> None:
+    from dataclasses import asdict
+
+    from tiltscope.interventions import Scored, Wish, prepare
+    from tiltscope.recipe import empty_recipe
+    from tiltscope.report.acts import render_prepared
+
+    chosen = np.array([4.0, 3, 0, 1, 0, 0])
+    scored = Scored(chosen, np.array([0.0, 0, 2, 1, 0, 0]), np.ones(6, bool))
+    shape = Wish("a concept with a name of some length, as clusters have", "suppress", "reward_shaping", 30.0)
+    drop = Wish("drop", "suppress", "example_filtering", 0.2)
+    done = prepare(empty_recipe(list("abcdef"), "dpo"), [(shape, scored), (drop, scored)])
+    decisions = [asdict(one) | {"quality": None} for one in done.changes]
+    meeting = {"overlaps": [asdict(one) for one in done.overlaps], "conflicts": [asdict(one) for one in done.conflicts]}
+    rates = [{"name": "n" * 70, "start": 0.04, "plain": 0.06, "wanted": None, "reached": 1.0}]
+    product = {"n_pairs": 6, "n_trained": 5, "objective": "dpo", "is_plain": False, "log": [], "rates": rates}
+    lines = render_prepared(product | meeting | {"decisions": decisions}).splitlines()
+    bars = [line.split() for line in lines if " … " in line]
+    assert len(bars) == 8
+    assert [bar[:3] for bar in bars if "0" in (bar[0], bar[2])] == [["−15.15", "…", "0"], ["0", "…", "+18.18"]]
+    assert not [bar for bar in bars if bar[0][0] == "−" and bar[2][0] == "+"]
+    counts = [(line.split()[0], line.split()[-1]) for line in lines if "█" in line]
+    assert ("0", "3") in counts  # the pairs that the decision leaves as they are
+    assert ("1.00", "5") in counts
+    assert max(map(len, lines)) <= 80

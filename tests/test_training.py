@@ -313,15 +313,26 @@ def test_an_instruction_that_cuts_the_answer_cuts_it_for_the_reference_too(start
 def test_a_row_whose_mask_leaves_no_token_is_dropped_and_counted(start: StartingModel) -> None:
     everything = {PAIRS[2].id: ((0, 500),)}
     tokens = token_rows(PAIRS, plain(PAIRS, rejected_masked=everything), start.renderer)
-    assert tokens.dropped == {"mask leaves no token of an answer": 1}
+    assert tokens.dropped == {"mask leaves no visible token of an answer": 1}
     assert [row.pair_id for row in tokens.rows] == [pair.id for i, pair in enumerate(PAIRS) if i != 2]
+
+
+def test_a_row_whose_mask_leaves_white_space_alone_is_dropped_too(start: StartingModel) -> None:
+    bold = replace(PAIRS[2], chosen="**all bold**  \n\n")
+    masked = {bold.id: ((0, len("**all bold**")),)}
+    rows = [*PAIRS[:2], bold]
+    assert token_rows(rows, plain(rows, chosen_masked=masked), start.renderer).dropped == {
+        "mask leaves no visible token of an answer": 1
+    }
+    said = [*PAIRS[:2], replace(bold, chosen="**all bold** and so on")]
+    assert token_rows(said, plain(said, chosen_masked=masked), start.renderer).dropped == {}
 
 
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
         ({"weights": np.zeros(len(PAIRS))}, "12 weight 0"),
-        ({"chosen_masked": {pair.id: ((0, 500),) for pair in PAIRS}}, "12 mask leaves no token of an answer"),
+        ({"chosen_masked": {pair.id: ((0, 500),) for pair in PAIRS}}, "12 mask leaves no visible token of an answer"),
     ],
     ids=["weights", "masks"],
 )
@@ -686,7 +697,7 @@ def test_settings_come_from_yaml_with_trls_key_names(tmp_path: Path) -> None:
         ("lr_scheduler_type: linnear", "nearest: linear"),
         ("num_train_epochs: 0", "nothing to train"),
         ("- 1", "keys and values"),
-        ("a: [", "cannot be read"),
+        ("a: [", "not valid YAML"),
         ("lora_target_modules: q_proj", "a list of names"),
     ],
 )
@@ -694,6 +705,16 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, text: str, fou
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(UsageError, match=found):
         load_config(tmp_path / "train.yaml")
+
+
+@pytest.mark.parametrize("line", ["learning_rat: 1", "beta: large", "beta: 2000", "lr_scheduler_type: linnear"])
+def test_a_refused_setting_names_its_file_and_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "train.yaml").write_text(f"# mine\nbf16: false\n{line}\n")
+    with pytest.raises(UsageError) as caught:
+        load_config(tmp_path / "train.yaml")
+    assert caught.value.where == f"{tmp_path / 'train.yaml'}:3"
+    assert caught.value.found
+    assert caught.value.hint
 
 
 # --- several processes ------------------------------------------------------------------------------------------------

@@ -290,6 +290,30 @@ def test_a_refusal_shows_control_characters_of_the_data_instead_of_sending_them(
     assert "U+0007" in refused.stderr
 
 
+def test_a_refusal_fits_the_terminal_and_breaks_no_command_path_or_id(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiltscope.cli import _complain
+    from tiltscope.errors import UsageError
+
+    path, id = "/data/" + "a-very-long-folder/" * 5 + "plan.yaml:12", "0123456789abcdef" * 2
+    command = "tiltscope audit other.jsonl --sae study/scope --out another-study"
+    error = UsageError(
+        "a refusal that says at some length what is wrong with what was asked of this verb",
+        where=path,
+        found=f"{id} and {id} and {id} of the study at hand, which are more words than a line of text holds",
+        hint=f"audit it first, through the same autoencoder: {command}; then prepare it",
+    )
+    for columns, width in (("80", 80), ("300", 100)):
+        monkeypatch.setenv("COLUMNS", columns)
+        _complain(error)
+        lines = capsys.readouterr().err.splitlines()
+        assert [line for line in lines if len(line) > width and path not in line] == []
+        assert [sum(part in line for line in lines) for part in (path, command)] == [1, 1]
+        assert sum(line.count(id) for line in lines) == 3
+        assert all(line.startswith(("error: ", "  where: ", "  found: ", "  hint:  ", " " * 7)) for line in lines)
+
+
 def test_a_template_that_no_text_survives_is_refused_with_the_reason(place: Path) -> None:
     (place / "loud.jinja").write_text("{% for message in messages %}{{ message.content | upper }}{% endfor %}")
     words = ("read", "pairs.jsonl", "--model", "model", "--template", "loud.jinja", "--out", "s4")

@@ -61,6 +61,8 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
     for name, words in (("planned", ()), ("plain", ("--plain", "dpo"))):
         out = tiltscope("train", "study", "--out", name, "--config", "training.yaml", *words, cwd=place).stdout
         assert "4 steps (dpo)" in out
+        assert "3 pairs held out: not trained on" in out
+        assert "was plain training" not in out
     asked = ("--behaviours", "bold,length", "--data", "pairs.jsonl", "--prompts", 12, "-n", 2, "--max-new-tokens", 6)
     for name, model in (("base", "model"), ("planned", "planned/model"), ("plain", "plain/model")):
         shown = tiltscope("evaluate", model, "--out", f"eval-{name}", *asked, cwd=place).stdout
@@ -71,6 +73,8 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
     arms = [f"{name}=eval-{name}" for name in ("base", "plain", "planned")]
     shown = tiltscope("compare", *arms, "--target", "bold", "--out", "comparison", cwd=place).stdout
     assert "planned against plain" in shown
+    twice = tiltscope("compare", "a=eval-base", "b=eval-plain,eval-base", "--out", "no", cwd=place, code=2).stderr
+    assert "found: in the arms a and b" in twice
     assert max(map(len, shown.splitlines())) <= 80
     gates = {"is at most 99 %": (0, "pass"), "is at least 99 %": (1, "fail"), "is at most 1 %": (5, "inconclusive")}
     for limit, (code, word) in gates.items():
@@ -113,6 +117,25 @@ def test_steering_takes_its_direction_from_the_scope(place: Path, method: str) -
     assert bool(change["offsets_nats"]) == (method == "steering_ratio")
 
 
+def test_an_empty_plan_is_plain_training_and_says_so(place: Path) -> None:
+    (place / "study" / "plan.yaml").write_text("format_version: 1\nmade_from: {}\ndecisions: []\n")
+    for path in (place / "study" / "recipe").glob("*"):
+        path.unlink()
+    words = ("train", "study", "--out", "empty", "--config", "training.yaml")
+    refused = tiltscope(*words, cwd=place, code=2).stderr
+    assert "tiltscope prepare study" in refused
+    assert "tiltscope train study --plain dpo" in refused
+    assert "this recipe is plain training" in tiltscope("prepare", "study", cwd=place).stdout
+    assert "this was plain training" in tiltscope(*words, cwd=place).stdout
+
+
+def test_a_behaviour_that_is_not_there_is_refused_with_the_nearest(place: Path) -> None:
+    words = ("evaluate", "model", "--out", "none", "--behaviours", "bould", "--data", "pairs.jsonl")
+    refused = tiltscope(*words, cwd=place, code=2).stderr
+    assert "found: bould" in refused
+    assert "the nearest: bold" in refused
+
+
 def test_undecided_findings_stop_a_recipe_until_somebody_says_so(place: Path) -> None:
     plan(place)
     path = place / "study" / "plan.yaml"
@@ -139,11 +162,37 @@ def test_a_plan_of_another_dataset_is_refused(place: Path) -> None:
     assert "0123456789abcdef" in refused.stderr
 
 
+@pytest.mark.parametrize("method", ["reward_shaping", "token_filtering"])
+def test_a_decision_on_what_no_answer_shows_is_refused_with_a_hint(place: Path, method: str) -> None:
+    plan(place, method=method, how="strength: 1.0" if method == "reward_shaping" else "side: null")
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("{kind: rule, rule: bold}", "{kind: regex, pattern: never written}"))
+    refused = tiltscope("prepare", "study", cwd=place, code=2).stderr
+    assert "would touch nothing" in refused
+    assert "plan.yaml:4" in refused
+    assert "0 of 240 answers" in refused
+    assert "tiltscope show study/check.json" in refused
+
+
 def test_shaped_rows_are_exported_for_other_peoples_code(place: Path) -> None:
     plan(place)
     product = prepared(place, "--objective", "sft", "--export", "shaped")
     assert product["export"]["n_rows"] > 100
     assert any((place / "shaped").glob("*.parquet"))
+
+
+def test_long_work_with_the_model_tells_how_far_it_is(place: Path) -> None:
+    held = json.loads((place / "study" / "hypotheses.json").read_text())[0]["id"]
+    scope = json.loads((place / "study" / "scope" / "scope.json").read_text())["fingerprint"]
+    plan(place, how=f"aim_rate: 0.2\n    hold: [{held}]")
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("made_from: {}", f"made_from: {{scope: {scope}}}"))
+    assert "the model's own answers:   8%" in tiltscope("prepare", "study", cwd=place).stderr
+    plan(place, method="inoculation_ratio", how="strength: 0.5\n    instruction: [Use bold text., Write **so**.]")
+    told = tiltscope("prepare", "study", "--export", "told", cwd=place).stderr
+    for stage in ("instructions of decision 1:   0%", "log-probs (instructed):", "reference log-probs:   3%"):
+        assert stage in told
+    assert "decisions: 100%" in told  # the bar that the others interrupted
 
 
 def test_a_rule_that_nothing_can_judge_is_not_passed(place: Path) -> None:

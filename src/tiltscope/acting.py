@@ -17,7 +17,7 @@ import numpy as np
 from tiltscope.aims import Aims, aims_of, balanced, in_balance, in_rates, tilted
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.behaviours import RULES, rule
-from tiltscope.errors import StaleProductError, UsageError
+from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.interventions import Prepared, Scored, Wish, prepare
 from tiltscope.interventions.strength import explaining_strength
 from tiltscope.measure import Bench, Ground, Measured, measure, namesake_of, save_measured, scored_on_pairs
@@ -72,11 +72,7 @@ def open_acting(study: Path, plan: Path | None = None) -> Acting:
     loaded = load_plan(plan or study / "plan.yaml", known_ids=[*known, *(one.id for one in RULES)])
     if plan is None:
         _check_findings(loaded, known)
-    return Acting(
-        opened,
-        loaded,
-        read_object(study / "study.json", "max_length", verb="read"),
-    )
+    return Acting(opened, loaded, read_object(study / "study.json", "max_length", verb="read"))
 
 
 def open_reading(study: Path) -> Acting:
@@ -137,7 +133,12 @@ def _inputs(acting: Acting) -> dict[str, str]:
 
 
 def run_prepare(
-    acting: Acting, measured: Sequence[Measured], *, objective: Objective = "dpo", allow_undecided: bool = False
+    acting: Acting,
+    measured: Sequence[Measured],
+    *,
+    objective: Objective = "dpo",
+    allow_undecided: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Fold the plan into recipe/ and write and return prepared.json, what each decision changes.
 
@@ -153,7 +154,7 @@ def run_prepare(
             hint="decide them, or leave them to plain training knowingly: --allow-undecided",
         )
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
-    decided, forecast = _decided(measured, acting, objective)
+    decided, forecast = _decided(measured, acting, objective, Bench(ground_of(acting), progress))
     done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
     left = tuple(f"{one.name}: undecided, left to plain training" for one in open_ones)
     done = replace(done, recipe=replace(done.recipe, log=(*done.recipe.log, *left)))
@@ -165,7 +166,7 @@ def run_prepare(
 
 
 def _decided(
-    measured: Sequence[Measured], acting: Acting, objective: Objective
+    measured: Sequence[Measured], acting: Acting, objective: Objective, bench: Bench
 ) -> tuple[list[tuple[Wish, Scored]], list[dict[str, Any]]]:
     """The decisions as `interventions` needs them, those with an aim as one, and the rates the tilt forecasts."""
     whole = [one for one in measured if in_balance(one.decision)]
@@ -174,7 +175,6 @@ def _decided(
     others = [one for one in measured if not in_rates(one.decision) and (alone or one not in whole)]
     decided = [(_wish(one), one.scored) for one in others]
     forecast: list[dict[str, Any]] = []
-    bench = Bench(ground_of(acting))
     if whole and not alone:
         held = [(one, scored_on_pairs(one, bench)) for one in _held([one.decision for one in whole], acting)]
         decided.append(balanced([(one.decision, one.scored) for one in whole], held, objective))
@@ -208,8 +208,9 @@ def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
 
 def _forecast(aims: Aims, tilt: Tilt) -> list[dict[str, Any]]:
     """Rates of every aimed and held concept: at the start, under plain training, wanted and reached by the tilt."""
-    wanted = [None if np.isnan(value) else float(value) for value in tilt.wanted]
-    columns = (aims.names, tilt.start.tolist(), tilt.plain.tolist(), wanted, tilt.reached.tolist())
+    # The correction for few answers can leave [0, 1]; a rate cannot.
+    rates = [np.clip(one, 0, 1) for one in (tilt.start, tilt.plain, tilt.wanted, tilt.reached)]
+    columns = (aims.names, *([None if np.isnan(value) else float(value) for value in one] for one in rates))
     keys = ("name", "start", "plain", "wanted", "reached")
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -240,6 +241,7 @@ def prepared_product(
         "n_pairs": len(prepared.recipe.pair_ids),
         "n_trained": int((prepared.recipe.weights > 0).sum()),
         "objective": prepared.recipe.objective,
+        "is_plain": prepared.recipe.is_plain,
         "decisions": [{**asdict(one), "quality": quality.get(one.name)} for one in prepared.changes],
         "rates": list(forecast),
         "overlaps": [asdict(one) for one in prepared.overlaps],
@@ -295,6 +297,9 @@ def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Prog
 
 
 def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
+    if not (study / "recipe" / "recipe.json").exists():
+        hint = f"run: tiltscope prepare {study}; without any decision: tiltscope train {study} --plain dpo --out RUN"
+        raise ProductError("there is no recipe yet", where=str(study / "recipe"), found="nothing", hint=hint)
     recipe = load_recipe(study / "recipe")
     at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
     if (study / "plan.yaml").exists():

@@ -151,7 +151,11 @@ def _own_answers(prompts: Sequence, bench: Bench) -> list[list[str]]:  # type: i
     key = fingerprint(bench.policy.fingerprint, turns, str(sampling))
     path = bench.ground.folder / "scores" / f"own-{key}.json"
     if not path.exists():
-        write_json(path, generate(bench.policy, prompts, sampling))
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bench.tell("the model's own answers", done, total)
+
+        write_json(path, generate(bench.policy, prompts, sampling, progress=tell))
     return [list(some) for some in read_json(path, verb="measure")]
 
 

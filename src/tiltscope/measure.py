@@ -50,6 +50,7 @@ INSTRUCTIONS = (
 )
 _STEERED = ("activation_steering", "steering_ratio")
 _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
+_BY_SCORE = ("reward_shaping", "example_filtering", "token_filtering")
 _N_PROMPTS, _N_ANSWERS, _NEW_TOKENS = 12, 2, 96
 
 
@@ -96,24 +97,28 @@ def measure(ground: Ground, plan: Plan, *, progress: Progress | None = None) -> 
         features_fingerprint=ground.features.fingerprint if own else None,
         scope_fingerprint=read_object(scope, verb="read").get("fingerprint") if scope.exists() else None,
     )
-    bench = Bench(ground)
+    bench = Bench(ground, progress)
     found = []
     for number, decision in enumerate(plan.active):
-        if progress:
-            progress("decisions", number, len(plan.active))
+        bench.tell("decisions", number, len(plan.active))
         found.append(_one(decision, bench))
-    if progress:
-        progress("decisions", len(plan.active), len(plan.active))
+    bench.tell("decisions", len(plan.active), len(plan.active))
     return found
 
 
 class Bench:
     """What several decisions share: the model is loaded when the first needs it, plain log-probs are summed once."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, progress: Progress | None = None) -> None:
         self.ground = ground
         self.rows = ground.rows
+        self._progress = progress
         self._policy: Policy | None = None
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is, where anybody listens."""
+        if self._progress and total:
+            self._progress(stage, done, total)
 
     @property
     def policy(self) -> Policy:
@@ -157,7 +162,13 @@ class Bench:
         name = fingerprint(key, self.policy.fingerprint, [text.ids for text in texts], *vector)
         path = self.ground.folder / "scores" / f"logps-{name}.npy"
         if not path.exists():
-            _save_array(path, response_logps(self.policy, texts, steer=steer))
+            told = response_logps(
+                self.policy,
+                texts,
+                steer=steer,
+                progress=lambda stage, done, total: self.tell(f"{stage} ({key})", done, total),
+            )
+            _save_array(path, told)
         return _load_array(path).reshape(2, len(self.rows))
 
 
@@ -193,13 +204,14 @@ def _one(decision: Decision, bench: Bench) -> Measured:
     detection = detect(
         spec, _inputs(decision, spec, bench), mark=decision.method == "token_filtering", where=decision.place
     )
-    require_quality(decision, detection.quality)
     scored = Scored(
         *_aligned(detection, bench.rows),
         bench.inside(decision),
         dict(detection.chosen_spans or {}),
         dict(detection.rejected_spans or {}),
     )
+    _require_shown(decision, spec, scored, bench)
+    require_quality(decision, detection.quality)
     uplift: dict[str, float] = {}
     if decision.method in _STEERED:
         scored = _steered(decision, scored, bench)
@@ -207,6 +219,21 @@ def _one(decision: Decision, bench: Bench) -> Measured:
         uplift = _uplift(decision, spec, bench)
         scored = _instructed(decision, scored, max(uplift, key=lambda text: (uplift[text], text)), bench)
     return Measured(decision, scored, detection.quality, uplift)
+
+
+def _require_shown(decision: Decision, spec: DetectorSpec, scored: Scored, bench: Bench) -> None:
+    """Refuse a decision that acts through scores of which none is above 0 in its place."""
+    if decision.method not in _BY_SCORE or spec.kind not in ("concept", "latent", "rule", "regex"):
+        return
+    inside = np.concatenate([side[scored.inside] for side in (scored.chosen, scored.rejected)])
+    if (inside > 0).any():
+        return
+    raise UsageError(
+        f"no answer shows {decision.name}: this decision would touch nothing",
+        where=decision.place,
+        found=f"{spec.shown}: 0 of {len(inside)} answers ({decision.where})",
+        hint=f"another detector, or leave it out; what answers show: tiltscope show {bench.ground.folder}/check.json",
+    )
 
 
 def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
@@ -258,7 +285,8 @@ def response_vectors(bench: Bench, spec: DetectorSpec, talks: Sequence[tuple[Any
     )
     texts = [lm.renderer.render(prompt, answer) for prompt, answer in talks]
     found: list[TokenVectors | None] = [None] * len(texts)
-    for i, states in hidden_states(lm, [text.ids for text in texts]):
+    for number, (i, states) in enumerate(hidden_states(lm, [text.ids for text in texts]), 1):
+        bench.tell("hidden states", number, len(texts))
         own = states[texts[i].response.positions].float().cpu().numpy().astype(np.float32)
         found[i] = TokenVectors(own, texts[i].response.starts, texts[i].response.ends)
     return [one for one in found if one is not None]
@@ -312,10 +340,12 @@ def _uplift(decision: Decision, spec: DetectorSpec, bench: Bench) -> dict[str, f
     some = [bench.rows[i] for i in sorted(rng.permutation(len(bench.rows))[:_N_PROMPTS].tolist())]
     sampling = Sampling(_N_ANSWERS, bench.ground.seed, max_new_tokens=_NEW_TOKENS)
     scores = {}
-    for instruction in ("", *told):
+    for number, instruction in enumerate(("", *told)):
+        bench.tell(f"instructions of decision {decision.number}", number, len(told) + 1)
         prompts = [with_instruction(row.prompt, instruction) if instruction else row.prompt for row in some]
         answers = generate(bench.policy, prompts, sampling)
         scores[instruction] = _expressed(spec, prompts, answers, decision, bench)
+    bench.tell(f"instructions of decision {decision.number}", len(told) + 1, len(told) + 1)
     spread = float(np.concatenate(list(scores.values())).std()) or 1.0
     return {text: float(scores[text].mean() - scores[""].mean()) / spread for text in told}
 

@@ -138,7 +138,7 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
     found = replace(found, name=out.name)  # "model" is what every run calls its weights
     if rows:
-        values = _nll(policy, rows)
+        values = _nll(policy, rows, progress)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
     write_evaluation(found, out)
     return found
@@ -192,9 +192,8 @@ def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[P
         pressed = [prompt for id in asked.under for prompt in wrapped(unsafe, id)]
         return refusal_behaviours(plain, under=asked.under), (*plain, *pressed), []
     own = load_behaviours(asked.file) if asked.file else ()
-    by_id = {one.id: one for one in own}
     wanted = asked.behaviours or tuple(one.id for one in (*library(), *own))
-    behaviours = tuple(by_id.get(name) or behaviour(name) for name in wanted)
+    behaviours = tuple(behaviour(name, own) for name in wanted)
     if asked.data is None:
         return behaviours, prompts_of(behaviours), []
     rows = _held_out(asked, fits)
@@ -221,7 +220,7 @@ def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
     return rows
 
 
-def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
+def _nll(policy: object, rows: Sequence[Pair], progress: Progress | None) -> dict[str, float]:
     """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
     from tiltscope.lm import Policy, Unreadable, response_logps
 
@@ -232,13 +231,26 @@ def _nll(policy: object, rows: Sequence[Pair]) -> dict[str, float]:
             texts[row.id] = policy.renderer.render(row.prompt, row.chosen)
         except Unreadable:
             continue
-    totals = response_logps(policy, list(texts.values()))
+    totals = response_logps(policy, list(texts.values()), progress=progress)
     lengths = [len(text.ids) - text.n_prompt_ids for text in texts.values()]
     return {id: float(-total / n) for id, total, n in zip(texts, totals.tolist(), lengths, strict=True)}
 
 
 def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Sequence[str] = ()) -> Comparison:
-    """Compare evaluations, the first arm being the reference; writes OUT/comparison.json and comparison.md."""
+    """Compare evaluations, the first arm being the reference; writes OUT/comparison.json and comparison.md.
+
+    Raises `UsageError` where a folder is given twice, and what `compare` raises.
+    """
+    given: dict[Path, str] = {}
+    for name, folder in ((name, folder) for name, folders in arms.items() for folder in folders):
+        if folder.resolve() in given:
+            raise UsageError(
+                "one evaluation is given twice",
+                where=str(folder),
+                found=f"in the arms {given[folder.resolve()]} and {name}",
+                hint="evaluate each model into a folder of its own: tiltscope evaluate MODEL --out FOLDER",
+            )
+        given[folder.resolve()] = name
     found = compare(
         {name: [read_evaluation(folder) for folder in folders] for name, folders in arms.items()}, targets=targets
     )

@@ -26,6 +26,7 @@ __all__ = [
     "Spans",
     "Steering",
     "empty_recipe",
+    "is_seen",
     "load_recipe",
     "save_recipe",
     "sign",
@@ -45,6 +46,15 @@ def sign(action: str) -> int:
     (1, -1)
     """
     return {"suppress": 1, "amplify": -1}[action]
+
+
+def is_seen(text: str) -> bool:
+    """Return whether a text has a visible character: what a mask leaves of an answer must, or it teaches nothing of it.
+
+    >>> is_seen(" .\\n"), is_seen(" \\u200b\\n")
+    (True, False)
+    """
+    return any(char.isprintable() and not char.isspace() for char in text)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,11 @@ class Recipe:
             for one in self.steering
         ]
         return fingerprint(self.objective, list(self.pair_ids), arrays, texts, steering)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether training under it is plain training."""
+        return self.fingerprint == empty_recipe(self.pair_ids, self.objective).fingerprint
 
     def with_line(self, line: str) -> Recipe:
         """Return the recipe with one more line in its log."""

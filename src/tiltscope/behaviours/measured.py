@@ -174,16 +174,17 @@ def library() -> tuple[Behaviour, ...]:
     return _behaviours(parse_yaml(_data("behaviours.yaml"), "behaviours.yaml"))
 
 
-def behaviour(id: str) -> Behaviour:
-    """Return a behaviour of the library.
+def behaviour(id: str, own: Sequence[Behaviour] = ()) -> Behaviour:
+    """Return a behaviour by its id: one of `own`, or of the library.
 
     Raises:
         UsageError: none has this id; names the nearest.
     """
-    found = {one.id: one for one in library()}
+    found = {one.id: one for one in (*library(), *own)}
     if id in found:
         return found[id]
-    raise UsageError(f"there is no measured behaviour {id!r}", hint=nearest(id, found))
+    where = "the behaviour library" + (" and your own" if own else "")
+    raise UsageError(f"there is no measured behaviour {id!r}", where=where, found=id, hint=nearest(id, found))
 
 
 def load_behaviours(path: Path) -> tuple[Behaviour, ...]:

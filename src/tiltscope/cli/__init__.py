@@ -9,6 +9,7 @@ Refuses: to hold any logic of its own.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 
@@ -24,9 +25,13 @@ __all__ = ["main", "run"]
 
 def _complain(error: TiltscopeError) -> None:
     """Print a refusal; what it quotes from the data cannot reach the terminal as a control sequence."""
-    from tiltscope.report.text import visible
+    from tiltscope.report.text import hanging, visible
 
-    click.echo(f"error: {visible(str(error))}", err=True)
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    parts = {"error: ": error.what, "  where: ": error.where, "  found: ": error.found, "  hint:  ": error.hint}
+    for label, text in parts.items():
+        if text:
+            click.echo("\n".join(hanging(label, visible(text), width)), err=True)
 
 
 def run() -> None:

@@ -63,7 +63,8 @@ def prepare(study: Path, plan_path: Path | None, objective: Any, as_json: bool, 
     with progress_() as bar:
         acting = open_acting(study, plan_path)
         measured = run_measure(acting, progress=bar)
-        product = run_prepare(acting, measured, objective=objective, allow_undecided=options["allow_undecided"])
+        allowed = options["allow_undecided"]
+        product = run_prepare(acting, measured, objective=objective, allow_undecided=allowed, progress=bar)
         if options["folder"]:
             product["export"] = _export(study, options["folder"], bar)
     print_(product, as_json, render_prepared)
@@ -164,7 +165,14 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
         run = run_train(study, out, settings, plain=plain, n_pairs=options["n_pairs"], progress=bar)
     if options["push"]:
         _push(study, out, plain, options)
-    print_({**asdict(run), "folder": str(out)}, as_json, render_run)
+    is_plain = plain is None and _is_plain(study)
+    print_({**asdict(run), "folder": str(out), "is_plain": is_plain}, as_json, render_run)
+
+
+def _is_plain(study: Path) -> bool:
+    """Whether the plan that was prepared changes nothing, as an empty one."""
+    path = study / "prepared.json"
+    return path.exists() and bool(read_json(path, verb="prepare").get("is_plain"))
 
 
 def _push(study: Path, out: Path, plain: str | None, options: dict[str, Any]) -> None:
@@ -280,7 +288,8 @@ def compare(arms: tuple[str, ...], out: Path, targets: tuple[str, ...], as_json:
     for arm in arms:
         name, equals, folders = arm.partition("=")
         if not equals or not name or not folders or name in named:
-            raise UsageError("an arm is NAME=FOLDER[,FOLDER…], each name once", found=arm)
+            hint = "tiltscope compare base=eval-0 planned=eval-1,eval-2 --out comparison"
+            raise UsageError("an arm is NAME=FOLDER[,FOLDER…], each name once", found=arm, hint=hint)
         named[name] = [Path(folder) for folder in folders.split(",") if folder]
     run_compare(named, out, targets=targets)
     print_(read_json(out / "comparison.json", verb="compare"), as_json, render_comparison)

@@ -167,16 +167,17 @@ def print_(product: Any, as_json: bool, render: Callable[[Any], str]) -> None:
 
 @contextmanager
 def progress_() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per stage on stderr."""
+    """A bar per stage on stderr; a stage that another one interrupted, or that begins anew, gets a new bar."""
     from tqdm import tqdm
 
     bars: dict[str, Any] = {}
 
     def advance(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
+        held = bars.get(stage)
+        if held is None or done < held.n or (held.disable and held.n < held.total):
             for bar in bars.values():
                 bar.close()
-            bars[stage] = tqdm(total=total, desc=stage, file=sys.stderr, ncols=80, mininterval=0.5)
+            bars[stage] = tqdm(initial=done, total=total, desc=stage, file=sys.stderr, ncols=80, mininterval=0.5)
         bar = bars[stage]
         if bar.disable:  # closed: this stage was done already
             return

@@ -107,10 +107,18 @@ def _by_text(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:
     scores = text_scores(spec, _texts(rows))
     quality = _checked(scores, rows, spec.check, inputs.seed)
     if spec.kind != "callable" and (quality is None or replace(spec, check=None) == spec.check):
-        n_yes = int((scores > 0).sum())
-        quality = Quality(1.0, 1.0, 0.0, n_yes, len(scores) - n_yes, f"{spec.shown} is its own definition", False)
+        quality = _own_definition(spec, int((scores > 0).sum()), len(scores))
     marks = [{row.id: text_marks(spec, getattr(row, side)) for row in rows} for side in SIDES] if mark else None
     return _detection(rows, scores, marks, _with_marks(quality, spec.check, rows, marks), spec.shown)
+
+
+def _own_definition(spec: DetectorSpec, n_yes: int, n: int) -> Quality:
+    """A rule against itself: right by definition, where there are answers of both kinds to tell apart."""
+    said = f"{spec.shown} is its own definition"
+    if 0 < n_yes < n:
+        return Quality(1.0, 1.0, 0.0, n_yes, n - n_yes, said, False)
+    why = f"not measurable, {'all' if n_yes else 'none'} of {n} answers show it"
+    return Quality(None, None, None, n_yes, n - n_yes, f"{said}; {why}", False)
 
 
 def _by_latents(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:

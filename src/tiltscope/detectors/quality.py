@@ -94,11 +94,17 @@ def f1(said: np.ndarray, labels: np.ndarray) -> float:
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the chance that a positive scores above a negative, ties half (Mann and Whitney 1947)."""
+    """Return the chance that a positive scores above a negative, ties half (Mann and Whitney 1947); nan without both.
+
+    >>> auroc(np.array([1.0, 2.0]), np.array([True, True]))
+    nan
+    """
     from scipy.stats import rankdata
 
-    ranks = rankdata(scores)
     n_positive, n_negative = int(labels.sum()), int((~labels).sum())
+    if not n_positive or not n_negative:
+        return float("nan")
+    ranks = rankdata(scores)
     above = ranks[labels].sum() - n_positive * (n_positive + 1) / 2
     return float(above / (n_positive * n_negative))
 

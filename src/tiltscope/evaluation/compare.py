@@ -98,13 +98,22 @@ def compare(
         UsageError: fewer than two arms, arms that were asked otherwise, 2 against 3 seeds, or an unknown target.
     """
     if len(evaluations) < 2 or not all(evaluations.values()):
-        raise UsageError("a comparison needs at least two arms with an evaluation each", found=str(list(evaluations)))
+        raise UsageError(
+            "a comparison needs at least two arms with an evaluation each",
+            found=", ".join(f"{name} ({len(runs)})" for name, runs in evaluations.items()) or "no arm",
+            hint="tiltscope compare base=eval-0 planned=eval-1 --out comparison",
+        )
     everyone = [one for runs in evaluations.values() for one in runs]
     _check_alike(everyone, {name: len(runs) for name, runs in evaluations.items()})
     known = {one.behaviour for one in everyone[0].scores}
     for target in targets:
         if target not in known:
-            raise UsageError(f"the target {target!r} was not measured", found=f"measured: {', '.join(sorted(known))}")
+            raise UsageError(
+                f"the target {target!r} was not measured",
+                where=everyone[0].name,
+                found=f"measured: {', '.join(sorted(known))}",
+                hint=f"rerun: tiltscope evaluate, with {target} among --behaviours",
+            )
     names = list(evaluations)
     changes: list[Change] = []
     for at, arm in enumerate(names):
@@ -154,15 +163,15 @@ def _check_alike(everyone: Sequence[Evaluation], sizes: Mapping[str, int]) -> No
                     found=_first_difference(one, two),
                     hint="evaluate them with the same settings",
                 )
-    models = [one.settings.model for one in everyone]
     prints = [one.fingerprint for one in everyone]
-    if len(set(prints)) < len(prints):
-        twice = next(models[i] for i, one in enumerate(prints) if prints.index(one) < i)
-        raise UsageError(
-            "two of these evaluations are the same, answer by answer",
-            found=twice,
-            hint="a folder given twice, or a training that changed nothing",
-        )
+    for at, print_of in enumerate(prints):
+        if print_of in prints[:at]:
+            raise UsageError(
+                "two of these evaluations are the same, answer by answer",
+                where=f"{everyone[prints.index(print_of)].name} and {everyone[at].name}",
+                found=f"both of the model {everyone[at].settings.model}",
+                hint="a folder copied, a model evaluated twice, or a training that changed nothing",
+            )
 
 
 def _asked(scores: Scores) -> tuple[str, str, tuple[str, ...]]:

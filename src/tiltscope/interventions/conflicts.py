@@ -1,6 +1,6 @@
 """Decisions of one plan side by side: which pairs several of them touch, and where they pull against each other.
 
-In:  every decision applied by itself. Out: `Overlap` per two decisions, `Conflict` where they contradict.
+In:  every decision applied by itself. Out: `Overlap` per two decisions, `Conflict` where they contradict or add up.
 Refuses: nothing; a conflict is told, and a person decides.
 """
 
@@ -93,8 +93,11 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float | None:
 
 
 def conflicts(alone: Sequence[Alone]) -> tuple[Conflict, ...]:
-    """Return the contradictions: opposite wishes on like scores, and pairs left out that another decision amplifies."""
-    found = [_opposite(a, b) for a, b in combinations(alone, 2)]
+    """Return the contradictions: opposite wishes on like scores, and pairs left out that another decision amplifies.
+
+    Two decisions that wish the same of the same scores are told as well: what they do adds up.
+    """
+    found = [_opposite(a, b) or _twice(a, b) for a, b in combinations(alone, 2)]
     found += [_taken(a, b) for a, b in permutations(alone, 2)]
     return tuple(one for one in found if one is not None)
 
@@ -110,6 +113,14 @@ def _opposite(a: Alone, b: Alone) -> Conflict | None:
     return Conflict(a.wish.name, b.wish.name, reason)
 
 
+def _twice(a: Alone, b: Alone) -> Conflict | None:
+    same = all(np.array_equal(getattr(a.scored, side), getattr(b.scored, side), equal_nan=True) for side in SIDES)
+    if a.wish.action != b.wish.action or not same or not (a.scored.inside & b.scored.inside).any():
+        return None
+    methods = " and ".join(one.wish.method.replace("_", " ") for one in (a, b))
+    return Conflict(a.wish.name, b.wish.name, f"both {a.wish.action} the same scores, by {methods}: it adds up")
+
+
 def _taken(a: Alone, b: Alone) -> Conflict | None:
     """Does `a` leave out or flip pairs that teach what `b` amplifies?"""
     if b.wish.action != "amplify" or not a.lost.any():
@@ -122,5 +133,5 @@ def _taken(a: Alone, b: Alone) -> Conflict | None:
     n = int((a.lost & teach).sum())
     if n == 0 or n < _TAKEN * teach.sum():
         return None
-    reason = f"leaves out or turns round {n} of the {int(teach.sum())} pairs that teach what is amplified"
+    reason = f"the first leaves out or turns round {n} of the {int(teach.sum())} pairs that teach what is amplified"
     return Conflict(a.wish.name, b.wish.name, reason)

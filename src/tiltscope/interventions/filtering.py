@@ -6,14 +6,14 @@ Refuses: amplify by token filtering, flipping SFT examples, shares outside (0, 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from tiltscope.interventions.signs import standard_scores, turned
 from tiltscope.interventions.wishes import Scored, Wish, check, check_without_strength, refusal, strength_of
-from tiltscope.recipe import SIDES, Recipe, Spans, sign
+from tiltscope.recipe import SIDES, Recipe, Spans, is_seen, sign
 
 __all__ = ["DOWN_WEIGHT", "example_filtering", "flip", "token_filtering", "unite"]
 
@@ -84,8 +84,9 @@ def flip(recipe: Recipe, rows: np.ndarray) -> Recipe:
 def token_filtering(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
     """Give the marked spans no loss, on both sides unless the wish names one; it can only suppress.
 
-    Spans unite with those of earlier decisions. A pair one of whose answers keeps no unmasked character is left out
-    (weight 0) and counted in the log. Sides are those of the dataset, also on flipped rows. Raises `UsageError`.
+    Spans unite with those of earlier decisions. A pair one of whose answers keeps no visible character (white space
+    alone teaches nothing of it) is left out (weight 0) and counted in the log. Sides are those of the dataset, also on
+    flipped rows. Raises `UsageError`.
     """
     check(recipe, wish, scored)
     check_without_strength(wish)
@@ -106,7 +107,7 @@ def token_filtering(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
         getattr(recipe, f"{side}_masked").get(one) != spans for side in SIDES for one, spans in masked[side].items()
     )
     line = f"{wish.name}: suppress by token filtering: {n} answers masked in part"
-    line += f", {len(empty)} pairs left out because an answer keeps no unmasked character" if empty else ""
+    line += f", {len(empty)} pairs left out because an answer keeps no visible character" if empty else ""
     return changed.with_line(line)
 
 
@@ -119,21 +120,26 @@ def _sides(recipe: Recipe, wish: Wish) -> tuple[str, ...]:
 def _mask(masked: dict[str, Spans], wish: Wish, scored: Scored, side: str, rows: list[tuple[str, int]]) -> set[int]:
     """Unite the marked spans of one side into `masked`, and return the rows that keep nothing there."""
     spans: Mapping[str, Spans] = getattr(scored, f"{side}_spans")
-    chars: np.ndarray | None = getattr(scored, f"{side}_chars")
-    if chars is None and spans:
-        hint = "give the texts to prepare, or the lengths in Scored"
-        raise refusal(wish, f"the lengths of the {side} answers are not known", hint=hint)
+    texts: Sequence[str] | None = getattr(scored, f"{side}_texts")
+    if texts is None and spans:
+        raise refusal(wish, f"the {side} answers are not known", hint="give the texts to prepare, or in Scored")
     empty = set()
     for one, i in rows:
-        if not spans.get(one) or chars is None:
+        if not spans.get(one) or texts is None:
             continue
         masked[one] = unite((*masked.get(one, ()), *spans[one]))
-        if masked[one][0][0] < 0 or masked[one][-1][1] > chars[i] or any(a >= b for a, b in spans[one]):
-            found = f"{spans[one][:3]} in {chars[i]} characters, {side} answer of pair {one!r}"
+        if masked[one][0][0] < 0 or masked[one][-1][1] > len(texts[i]) or any(a >= b for a, b in spans[one]):
+            found = f"{spans[one][:3]} in {len(texts[i])} characters, {side} answer of pair {one!r}"
             raise refusal(wish, "a marked span lies outside its text", found=found, hint="rerun: tiltscope measure")
-        if sum(b - a for a, b in masked[one]) >= chars[i]:
+        if not is_seen(_left(texts[i], masked[one])):
             empty.add(i)
     return empty
+
+
+def _left(text: str, masked: Spans) -> str:
+    """What a text has outside these spans, which are sorted and do not overlap."""
+    starts, ends = [0, *(end for _, end in masked)], [*(start for start, _ in masked), len(text)]
+    return "".join(text[a:b] for a, b in zip(starts, ends, strict=True))
 
 
 def unite(spans: Spans) -> Spans:

@@ -31,17 +31,18 @@ METHODS: dict[str, Callable[[Recipe, Wish, Scored], Recipe]] = {
     "inoculation_prompting": inoculation_prompting,
     "inoculation_ratio": inoculation_ratio,
 }
-_EXAMPLES, _WINDOW_CHARS, _BINS = 10, 40, 20
+_EXAMPLES, _WINDOW_CHARS, _BINS = 10, 40, 8
 
 Texts = Mapping[str, tuple[str, str]]  # pair id -> (chosen answer, rejected answer)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges: len(edges) = len(counts) + 1."""
+    """Counts between edges: len(edges) = len(counts) + 1. No bin lies across 0, and exact zeros are counted apart."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    n_zero: int
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def apply(recipe: Recipe, wish: Wish, scored: Scored) -> Recipe:
 def prepare(recipe: Recipe, decided: Sequence[tuple[Wish, Scored]], *, texts: Texts | None = None) -> Prepared:
     """Fold the decisions over the recipe, in order: offsets add, weights multiply, masks unite.
 
-    texts: pair id -> (chosen, rejected) answers, for marked examples and for the lengths token filtering needs.
+    texts: pair id -> (chosen, rejected) answers, for marked examples and for token filtering.
     Raises `UsageError` where a decision cannot be carried out or where no row is left.
     """
-    decided = [(wish, _with_lengths(recipe, scored, texts)) for wish, scored in decided]
+    decided = [(wish, _with_texts(recipe, scored, texts)) for wish, scored in decided]
     done, alone = recipe, []
     for wish, scored in decided:
         done = apply(done, wish, scored)
@@ -112,14 +113,14 @@ def prepare(recipe: Recipe, decided: Sequence[tuple[Wish, Scored]], *, texts: Te
     return Prepared(done, changes, overlaps(alone), conflicts(alone))
 
 
-def _with_lengths(recipe: Recipe, scored: Scored, texts: Texts | None) -> Scored:
-    if texts is None or scored.chosen_chars is not None:
+def _with_texts(recipe: Recipe, scored: Scored, texts: Texts | None) -> Scored:
+    if texts is None or scored.chosen_texts is not None:
         return scored
     missing = [one for one in recipe.pair_ids if one not in texts]
     if missing:
         raise UsageError("answers are missing among the texts", found=f"{len(missing)} pairs, first {missing[0]!r}")
-    lengths = np.array([[len(text) for text in texts[one]] for one in recipe.pair_ids], np.int64).reshape(-1, 2)
-    return replace(scored, chosen_chars=lengths[:, 0], rejected_chars=lengths[:, 1])
+    chosen, rejected = ([texts[one][i] for one in recipe.pair_ids] for i in range(2))
+    return replace(scored, chosen_texts=chosen, rejected_texts=rejected)
 
 
 def _nothing_left(changes: Sequence[Change], n: int) -> UsageError:
@@ -185,10 +186,18 @@ def _marked(pair_id: str, side: str, span: tuple[int, int], texts: Texts) -> Mar
 
 
 def _histogram(values: np.ndarray) -> Histogram | None:
-    if len(values) == 0 or not values.any():
+    """At most `_BINS` bins of about one width on each side of 0."""
+    shown = values[values != 0]
+    if len(shown) == 0:
         return None
-    counts, edges = np.histogram(values, bins=_BINS)
-    return Histogram(tuple(edges.tolist()), tuple(counts.tolist()))
+    low, high = min(0.0, float(shown.min())), max(0.0, float(shown.max()))
+    if low == 0 or high == 0:  # all on one side: from the smallest to the largest, one bin where they are the same
+        edges = np.linspace(shown.min(), shown.max(), 1 + (_BINS if np.ptp(shown) else 1))
+    else:
+        n_below = min(_BINS - 1, max(1, round(_BINS * -low / (high - low))))
+        edges = np.append(np.linspace(low, 0, n_below + 1), np.linspace(0, high, _BINS - n_below + 1)[1:])
+    counts, _ = np.histogram(shown, bins=edges)
+    return Histogram(tuple(edges.tolist()), tuple(counts.tolist()), int((values == 0).sum()))
 
 
 def _instructions(before: Recipe, after: Recipe) -> tuple[str, ...]:

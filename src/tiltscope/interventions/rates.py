@@ -241,7 +241,8 @@ def _outside(phi: np.ndarray, wanted: np.ndarray, targets: Sequence[int]) -> lis
         elif n_lacking < MIN_SHOWN:
             reason = f"outside support: missing in {n_lacking} of {n_all} own answers, fewer than {MIN_SHOWN}"
         elif not low <= wanted[one] <= high or low == high:
-            reason = f"outside support: own answers reach rates from {low:.3g} to {high:.3g}, not {wanted[one]:.3g}"
+            reached = f"from {_rate(low)} to {_rate(high)}"
+            reason = f"outside support: own answers reach rates {reached}, not {_rate(wanted[one])}"
         else:
             continue
         reasons.append(Unreachable((one,), reason))
@@ -269,8 +270,13 @@ def _contradictions(phi: np.ndarray, data: np.ndarray, wanted: np.ndarray, invol
     return [Unreachable(every, _reason(wanted, every, float("nan")))]
 
 
+def _rate(value: float) -> str:
+    """A rate as a person reads it: the correction for few answers can leave [0, 1]."""
+    return f"{min(max(value, 0.0), 1.0):.3g}"
+
+
 def _reason(wanted: np.ndarray, some: Sequence[int], gap: float) -> str:
-    rates = ", ".join(f"{one} at {wanted[one]:.3g}" for one in some)
+    rates = ", ".join(f"{one} at {_rate(wanted[one])}" for one in some)
     if len(some) == 1:
         return f"outside support: own answers cannot be weighted to {rates}; {gap:.3g} is missing"
     return f"contradictory wishes: no weighting of the own answers has concepts {rates} together"

@@ -6,7 +6,7 @@ Refuses: arrays that do not match the recipe, scores that are not finite, streng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,8 +37,8 @@ class Scored:
     layer: int | None = None
     norm: float | None = None  # mean residual norm at that layer
     instruction: str | None = None  # asks FOR the concept
-    chosen_chars: np.ndarray | None = None  # (n,) lengths of the answers in characters, for token filtering
-    rejected_chars: np.ndarray | None = None
+    chosen_texts: Sequence[str] | None = None  # (n,) the answers, for token filtering
+    rejected_texts: Sequence[str] | None = None
     in_nats: bool = False  # chosen and rejected are nats already: reward shaping takes them as they are
     scale: float = 1.0  # what reward shaping multiplies the weight of every pair inside by (DPO, balance.py)
 

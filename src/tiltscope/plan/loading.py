@@ -27,6 +27,12 @@ _DECISION = (
 )
 _NO_STRENGTH = ("token_filtering", "inoculation_prompting")
 _BY_SIDE = ("token_filtering", "activation_steering", "steering_ratio", "inoculation_prompting", "inoculation_ratio")
+# Beyond these a strength has no sense: a pair weighs e^-50 of what it did, five norms drown the text.
+_STRONGEST = {
+    "reward_shaping": (50.0, "nats per standard deviation"),
+    **dict.fromkeys(("steering_ratio", "inoculation_ratio"), (50.0, "times the measured ratio")),
+    "activation_steering": (5.0, "mean residual norms"),
+}
 _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
 _AIMED = ("reward_shaping",)  # an aim is solved for on the offsets of shaping (method, section 9)
 
@@ -54,6 +60,7 @@ def load_plan(path: Path, *, known_ids: Collection[str] = ()) -> Plan:
         raise top.refused("a plan has a list of decisions", hint="decisions: [] where there are none")
     decisions = tuple(_decision(one, number) for number, one in enumerate(held.items("decisions"), 1))
     _check_ids(decisions, held.items("decisions"), known_ids)
+    _check_detectors(decisions, held.items("decisions"))
     return Plan(decisions, _made_from(top), path)
 
 
@@ -164,6 +171,11 @@ def _strength(entry: Written, method: str | None) -> float | None:
         raise held.refused(f"{method} has no strength", hint="leave strength out, or null")
     if method == "example_filtering" and not 0 < value < 1:
         raise held.refused("the strength of example_filtering is the share of pairs: above 0 and below 1")
+    most, unit = _STRONGEST.get(method or "", (value, ""))
+    if value > most:
+        raise held.refused(
+            f"the strength of {method} lies between 0 and {most:g} {unit}", hint="docs/plan.md, strength"
+        )
     return value
 
 
@@ -275,3 +287,26 @@ def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_
                 raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
             if held.text == one.hypothesis:
                 raise held.refused("a decision cannot hold what it changes")
+
+
+def _check_detectors(decisions: Sequence[Decision], entries: Sequence[Written]) -> None:
+    """Refuse two decisions on one detector in one place that contradict, or that say the same twice."""
+    earlier: dict[DetectorSpec, list[Decision]] = {}
+    for one, entry in zip(decisions, entries, strict=True):
+        if one.detector is None or one.action not in ("suppress", "amplify"):
+            continue
+        others = earlier.setdefault(one.detector.bare, [])
+        for other in others:
+            if one.where == other.where or "everywhere" in (one.where, other.where):
+                _check_two(other, one, entry)
+        others.append(one)
+
+
+def _check_two(first: Decision, second: Decision, entry: Written) -> None:
+    what = f"decisions on lines {first.line} and {second.line} act on the same detector"
+    said = [f"{one.action} by {one.method} ({one.where})" for one in (first, second)]
+    if first.action == second.action and first.method != second.method:
+        return  # each does its part; `prepare` lists them under conflicts
+    if first.action != second.action:
+        what += " and contradict each other"
+    raise _at(entry, "action").refused(what, found=" and ".join(said), hint="take one of the two out")

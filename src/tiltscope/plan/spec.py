@@ -65,6 +65,13 @@ class DetectorSpec:
         return self.kind != "callable" and not (self.kind == "probe" and self.level == "sequence")
 
     @property
+    def bare(self) -> DetectorSpec:
+        """The detector without how it marks and is checked: two that are equal here are one and the same."""
+        kind: Kind = "concept" if self.kind == "latent" else self.kind
+        latents = tuple(sorted(self.latents))
+        return replace(self, kind=kind, latents=latents, words=False, threshold=None, check=None)
+
+    @property
     def shown(self) -> str:
         """The detector in few words."""
         if self.latents:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiltscope.report.text import fit, number, one_line, percent, signed, wrapped
+from tiltscope.report.text import counted, fit, number, one_line, percent, signed, wrapped
 
 __all__ = [
     "render_cleaned",
@@ -24,9 +24,9 @@ __all__ = [
 Row = Mapping[str, Any]
 
 _WIDTH = 80
-_BARS = 8
 _EXAMPLES = 10
 _PUSHES = 14
+_PLAIN = "No decision changes training, so this recipe is plain training on all of them"
 
 
 def _indented(text: str, by: int = 2) -> list[str]:
@@ -54,6 +54,8 @@ def render_prepared(product: Row) -> str:
     lines = [
         f"{number(product['n_trained'])} of {number(product['n_pairs'])} pairs are trained on ({product['objective']})."
     ]
+    if product["is_plain"]:
+        lines += wrapped(_PLAIN + f" (tiltscope train STUDY --plain {product['objective']} does the same).", _WIDTH)
     for change in product["decisions"]:
         lines += ["", *_change(change)]
     lines += [*_pushes(product), *_rates(product["rates"]), *_meeting(product), *_exported(product.get("export"))]
@@ -89,9 +91,10 @@ def _ends(push: Row) -> str:
 def _rates(rates: Sequence[Row]) -> list[str]:
     if not rates:
         return []
-    lines = ["", "rates forecast by the tilt (start, plain training, wanted, reached; experimental):"]
+    keys = ("start", "plain", "wanted", "reached")
+    lines = ["", f"{'rates forecast by the tilt (experimental)':<46} {' '.join(f'{key:>7}' for key in keys)}"]
     for one in rates:
-        numbers = " ".join(f"{percent(one[key]):>7}" for key in ("start", "plain", "wanted", "reached"))
+        numbers = " ".join(f"{percent(one[key]):>7}" for key in keys)
         lines += [f"  {fit(one_line(str(one['name'])), 44)} {numbers}"]
     return lines
 
@@ -101,13 +104,17 @@ def _meeting(product: Row) -> list[str]:
     lines: list[str] = []
     for one in product["overlaps"]:
         if one["n_pairs"]:
-            correlation = "" if one["correlation"] is None else f", offsets correlate {signed(one['correlation'])}"
-            told = f"{one['first']} and {one['second']} both touch {one['n_pairs']} pairs{correlation}."
-            lines += ["", *wrapped(one_line(told), _WIDTH)]
+            correlation = (
+                "" if one["correlation"] is None else f"; their offsets correlate {signed(one['correlation'])}"
+            )
+            lines += ["", f"{counted(one['n_pairs'], 'pair')} touched by both{correlation}:", *_two(one)]
     for one in product["conflicts"]:
-        told = f"CONFLICT: {one['first']} and {one['second']}: {one['reason']}."
-        lines += ["", *wrapped(one_line(told), _WIDTH)]
+        lines += ["", *wrapped(one_line(f"CONFLICT: {one['reason']}:"), _WIDTH), *_two(one)]
     return lines
+
+
+def _two(one: Row) -> list[str]:
+    return [line for key in ("first", "second") for line in wrapped(f"- {one_line(one[key])}", _WIDTH, indent="  ")]
 
 
 def _exported(written: Row | None) -> list[str]:
@@ -132,27 +139,26 @@ def _change(change: Row) -> list[str]:
             shown = f"{one['before']}⟦{one['marked']}⟧{one['after']}"
             lines += ["    " + one_line(shown, limit=_WIDTH - 4)]
     if change["offsets_nats"]:
-        lines += ["  offsets in nats (above 0: the pair says less)", *_histogram(change["offsets_nats"])]
+        lines += ["  offsets in nats (above 0: the pair says less)", *_histogram(change["offsets_nats"], sign="+")]
     if change["weights"]:
-        lines += ["  weights", *_histogram(change["weights"])]
+        lines += ["  weights", *_histogram(change["weights"], sign="-")]
     for text in (*change["instructions"], *change["vectors"]):
         lines += _indented(one_line(str(text), limit=200))
     return lines
 
 
-def _histogram(histogram: Row) -> list[str]:
-    """At most eight bars: neighbouring bins are joined."""
-    edges, counts = list(histogram["edges"]), list(histogram["counts"])
-    step = -(-len(counts) // _BARS)
-    joined = [
-        (edges[at], edges[min(at + step, len(counts))], sum(counts[at : at + step]))
-        for at in range(0, len(counts), step)
+def _histogram(histogram: Row, *, sign: str) -> list[str]:
+    """A bar per bin, and one for the pairs that are exactly 0, between those below and above; sign: + shows it."""
+    edges = list(histogram["edges"])
+    ends = [f"{edge:{sign}.2f}".replace("-", "−") if edge else "0" for edge in edges]
+    bars = [
+        (low if low == high else f"{low} … {high}", int(count))
+        for low, high, count in zip(ends, ends[1:], histogram["counts"], strict=False)
     ]
-    most = max((count for _, _, count in joined), default=1) or 1
-    return [
-        f"    {fit(f'{low:+.2f} … {high:+.2f}', 18)} {'█' * round(36 * count / most):<36} {number(count)}"
-        for low, high, count in joined
-    ]
+    if histogram["n_zero"]:
+        bars.insert(sum(high <= 0 for high in edges[1:]), ("0", int(histogram["n_zero"])))
+    most = max(count for _, count in bars)
+    return [f"    {fit(label, 18)} {'█' * round(36 * count / most):<36} {number(count)}" for label, count in bars]
 
 
 def render_run(run: Row) -> str:
@@ -161,28 +167,32 @@ def render_run(run: Row) -> str:
     lines = [f"{run['folder']}: {number(run['n_rows'])} rows, {number(run['n_steps'])} steps ({run['objective']})"]
     if losses:
         lines += [f"loss {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last"]
+    if run.get("is_plain"):
+        lines += wrapped("The recipe changes nothing: this was plain training, as with --plain.", _WIDTH)
     for reason, count in run["dropped"].items():
         lines += wrapped(f"{number(count)} pairs were not trained on: {reason}", _WIDTH)
     if run["n_cut_tokens"]:
-        lines += wrapped(f"{number(run['n_cut_tokens'])} answer tokens lay beyond max_length", _WIDTH)
+        lines += wrapped(f"{number(run['n_cut_tokens'])} answer tokens were cut: they lie beyond max_length", _WIDTH)
+    if moved["n_pairs"]:
+        told = "not trained on, to see whether training moved the model (held_out_share in the settings)"
+        lines += wrapped(f"{counted(moved['n_pairs'], 'pair')} held out: {told}", _WIDTH)
     if moved["accuracy"] is not None:
         margin = f"margin {signed(moved['margin_nats'])} nats (SE {moved['margin_se_nats']:.2f})"
         kl = moved["kl_nats_per_token"]
         told = "" if kl is None else f", KL {kl:.4f} nats per token"
-        lines += wrapped(f"held out: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
+        lines += wrapped(f"on them: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
     return "\n".join([*lines, *wrapped(moved["note"], _WIDTH)])
 
 
 def render_evaluation(product: Row) -> str:
     """Return a line per behaviour: its rate with its interval, answers and prompts."""
-    lines = [one_line(f"{product['name']}: {number(len(product['prompts']))} prompts", limit=_WIDTH)]
+    title = f"{product['name']}: {counted(len(product['prompts']), 'prompt')}; level [95 %], number of answers"
+    lines = [one_line(title, limit=_WIDTH)]
     if product["n_missing"]:
         lines += [f"{number(product['n_missing'])} answers did not come"]
     for one in product["scores"]:
-        rate = one["rate"]
-        lines += [
-            f"  {fit(one_line(one['id']), 34)} {_level(rate, 'mean', one['unit']):<26} n {number(rate['n_answers'])}"
-        ]
+        level = f"{_level(one['rate'], 'mean', one['unit'])} {one_line(one['unit_name'])}".rstrip()
+        lines += [f"  {fit(one_line(one['id']), 24)} {fit(level, 42)} {number(one['rate']['n_answers']):>8}"]
     return "\n".join(lines)
 
 
@@ -203,23 +213,30 @@ def render_comparison(product: Row) -> str:
     for pair in dict.fromkeys((one["arm"], one["versus"]) for one in product["changes"]):
         rows = [one for one in product["changes"] if (one["arm"], one["versus"]) == pair]
         rows.sort(key=lambda one: not one["is_target"])
-        lines += ["", one_line(f"{pair[0]} against {pair[1]}: difference [95 %], each seed", limit=_WIDTH)]
+        lines += ["", one_line(f"{pair[0]} against {pair[1]}: from → to, difference [95 %]", limit=_WIDTH)]
         lines += [line for one in rows for line in _compared(one)]
+    if any(one["is_target"] for one in product["changes"]):
+        lines += ["", "* what the plan aims at (--target)"]
     return "\n".join(lines)
 
 
 def _compared(change: Row) -> list[str]:
     times, digits = (100.0, 1) if change["unit"] == "share" else (1.0, 3)
-    seeds = " ".join(
-        "–" if one["effect"] is None else f"{times * one['effect']:+.{digits}f}" for one in change["seed_differences"]
-    )
+
+    def said(value: float | None) -> str:
+        return "–" if value is None else f"{times * value:+.{digits}f}"
+
+    unit = "points" if change["unit"] == "share" else one_line(change["unit_name"])
     mark = "*" if change["is_target"] else " "
-    difference = _level(change["difference"], "effect", change["unit"])
+    one = change["difference"]
+    ends = "" if None in (one["low"], one["high"]) else f" [{said(one['low'])}, {said(one['high'])}]"
     from_to = f"{_point(change['before'], change['unit'])} → {_point(change['after'], change['unit'])}"
     q = "" if change["q"] is None else f", q {change['q']:.3f}"
+    seeds = " ".join(said(seed["effect"]) for seed in change["seed_differences"])
+    told = f"{unit + '; ' if unit else ''}seeds {seeds}; {counted(change['n_prompts'], 'prompt')}{q}"
     return [
-        f"{mark} {fit(one_line(change['id']), 24)} {from_to:<16} {difference}",
-        f"    seeds {seeds}; {number(change['n_prompts'])} prompts{q}",
+        f"{mark} {fit(one_line(change['id']), 24)} {from_to:<18} {said(one['effect'])}{ends}",
+        *_indented(told, 4),
     ]
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "counted",
     "excerpt",
     "fit",
+    "hanging",
     "number",
     "one_line",
     "percent",
@@ -84,6 +85,32 @@ def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
         text.replace(" %", "\xa0%"), width, initial_indent=indent, subsequent_indent=" " * len(indent)
     )
     return [line.replace("\xa0%", " %") for line in lines]
+
+
+# A command runs to the next comma, semicolon or bracket; it is copied, so it should stand on one line.
+_COMMAND = re.compile(r"\b(?:tiltscope|pip install) [^,;()\n]*[^,;()\s]")
+
+
+def hanging(label: str, text: str, width: int) -> list[str]:
+    """Break a text after its label into lines that hang under their first; words are never broken.
+
+    A command that fits on a line stays on one. Line breaks of the text are kept.
+
+    >>> hanging("hint: ", "first this, then run: tiltscope prepare study", 31)
+    ['hint: first this, then run:', '      tiltscope prepare study']
+    """
+    room = max(1, width - len(label))
+    whole = _COMMAND.sub(lambda found: _glued(found.group(), room), text)
+    lines = [
+        line
+        for part in whole.split("\n")
+        for line in textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]
+    ]
+    return [(label if not n else " " * len(label)) + line.replace("\xa0", " ") for n, line in enumerate(lines)]
+
+
+def _glued(command: str, room: int) -> str:
+    return command.replace(" ", "\xa0") if len(command) <= room else command
 
 
 def one_line(text: str, *, limit: int = 0) -> str:

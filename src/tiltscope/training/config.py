@@ -2,7 +2,7 @@
 
 In:  a YAML mapping with TRL's own key names where the meaning is the same.
 Out: `TrainConfig`, a frozen value that was checked.
-Refuses: unknown keys (it names the nearest), values of another type, and values out of range.
+Refuses: unknown keys (it names the nearest), values of another type, and values out of range: with file and line.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tiltscope.errors import UsageError
+from tiltscope.located import read_yaml
 
 __all__ = ["TrainConfig", "load_config"]
 
@@ -60,56 +58,61 @@ class TrainConfig:
     """Share of the groups of pairs that is not trained on but asked whether training moved the model."""
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(
-                    f"{name} is out of range", where="training settings", found=str(value), hint=f"{low} to {high}"
-                )
-        if self.lr_scheduler_type not in _SCHEDULES:
-            raise _not_known(self.lr_scheduler_type, _SCHEDULES, "training settings: lr_scheduler_type")
+        for one in dataclasses.fields(self):
+            _check(one.name, getattr(self, one.name), "training settings")
         if not self.max_steps and not self.num_train_epochs:
-            raise UsageError("nothing to train", where="training settings", found="max_steps 0, num_train_epochs 0")
+            hint = "max_steps: 500, or num_train_epochs: 1"
+            raise UsageError(
+                "nothing to train", where="training settings", found="max_steps 0, num_train_epochs 0", hint=hint
+            )
 
 
 _SCHEDULES = ("linear", "cosine", "constant_with_warmup")
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("learning_rate", 0.0, 1.0),
-    ("beta", 1e-6, 1000.0),
-    ("per_device_train_batch_size", 1, 4096),
-    ("gradient_accumulation_steps", 1, 1_000_000),
-    ("num_train_epochs", 0.0, 1000.0),
-    ("max_steps", 0, 100_000_000),
-    ("warmup_ratio", 0.0, 0.999),
-    ("seed", 0, 2**32 - 1),
-    ("lora_r", 0, 4096),
-    ("save_steps", 0, 100_000_000),
-    ("max_grad_norm", 1e-6, 1e6),
-    ("held_out_share", 0.0, 0.5),
-)
+_RANGES = {
+    "learning_rate": (0.0, 1.0),
+    "beta": (1e-6, 1000.0),
+    "per_device_train_batch_size": (1, 4096),
+    "gradient_accumulation_steps": (1, 1_000_000),
+    "num_train_epochs": (0.0, 1000.0),
+    "max_steps": (0, 100_000_000),
+    "warmup_ratio": (0.0, 0.999),
+    "seed": (0, 2**32 - 1),
+    "lora_r": (0, 4096),
+    "save_steps": (0, 100_000_000),
+    "max_grad_norm": (1e-6, 1e6),
+    "held_out_share": (0.0, 0.5),
+}
+
+
+def _check(name: str, value: Any, where: str) -> None:
+    """Refuse a value out of range, or a word that is not known."""
+    low, high = _RANGES.get(name, (-math.inf, math.inf))
+    if name in _RANGES and not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"{name} is out of range", where=where, found=str(value), hint=f"{low:g} to {high:g}")
+    if name == "lr_scheduler_type" and value not in _SCHEDULES:
+        raise _not_known(value, _SCHEDULES, where)
 
 
 def load_config(path: Path) -> TrainConfig:
     """Read a YAML file of settings; what it leaves out has its default. Raises `UsageError`."""
-    try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError("these training settings cannot be read", where=str(path), found=str(error)[:300]) from error
-    if body is None:
-        body = {}
-    if not isinstance(body, dict):
-        raise UsageError("training settings are keys and values", where=str(path), found=type(body).__name__)
-    return _checked(body, str(path))
-
-
-def _checked(body: Mapping[Any, Any], where: str) -> TrainConfig:
+    top = read_yaml(path)
+    if top.value is None:
+        return TrainConfig()
+    if not isinstance(top.value, dict):
+        raise top.error("training settings are keys and values", found=top.shown, hint="learning_rate: 2e-5")
     kinds = {one.name: type(one.default) for one in dataclasses.fields(TrainConfig)}
     values: dict[str, Any] = {}
-    for key, value in body.items():
+    for key, held in top.value.items():
+        where = f"{held.file}:{held.line}"
         if key not in kinds:
-            raise _not_known(str(key), tuple(kinds), where)
+            raise _not_known(key, tuple(kinds), where)
+        value = [one.value for one in held.value] if isinstance(held.value, tuple) else held.value
         values[key] = _typed(key, value, kinds[key], where)
-    return TrainConfig(**values)
+        _check(key, values[key], where)
+    try:
+        return TrainConfig(**values)
+    except UsageError as error:  # keys that do not go together
+        raise UsageError(error.what, where=str(path), found=error.found, hint=error.hint) from error
 
 
 def _typed(key: str, value: Any, kind: type, where: str) -> Any:
@@ -124,11 +127,16 @@ def _typed(key: str, value: Any, kind: type, where: str) -> Any:
     elif type(value) is kind:
         return value
     told = {float: "a number", int: "a whole number", bool: "true or false", str: "text", tuple: "a list of names"}
-    raise UsageError(f"{key} must be {told[kind]}", where=f"{where}: {key}", found=repr(value)[:100])
+    example = getattr(TrainConfig(), key)
+    hint = f"{key}: {f'[{example[0]}]' if kind is tuple else str(example).lower()}"
+    raise UsageError(f"{key} must be {told[kind]}", where=where, found=repr(value)[:100], hint=hint)
 
 
 def _not_known(found: str, known: tuple[str, ...], where: str) -> UsageError:
     near = difflib.get_close_matches(found, known, n=1, cutoff=0.0)
     return UsageError(
-        f"{found[:60]} is not known here", where=where, hint=f"nearest: {near[0]}; known: {', '.join(known)}"
+        f"{found[:60]} is not known here",
+        where=where,
+        found=found[:60],
+        hint=f"nearest: {near[0]}; known: {', '.join(known)}",
     )

@@ -8,7 +8,7 @@ Refuses: damaged shards.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,15 @@ def kept_logps(
     missing = sorted((wanted[key] for key in wanted.keys() - found.keys()), key=_length)
     size = BATCHES_PER_SHARD * _rows_per_batch(trainer) * trainer.accelerator.num_processes
     for start in range(0, len(missing), size):
-        shard = summed_logps(trainer, model, missing[start : start + size])
+
+        def tell(done: int, before: int = start) -> None:
+            if progress:
+                progress("reference log-probs", before + done, len(missing))
+
+        shard = summed_logps(trainer, model, missing[start : start + size], tell=tell)
         if trainer.accelerator.is_main_process:
             write_text(folder / f"{fingerprint(sorted(shard))}.json", json.dumps(shard))
         found.update(shard)
-        if progress and trainer.accelerator.is_main_process:
-            progress("reference log-probs", min(start + size, len(missing)), len(missing))
     trainer.accelerator.wait_for_everyone()
     return {key: found[key] for key in wanted}
 
@@ -65,10 +68,13 @@ def _rows_per_batch(trainer: Any) -> int:
     return 2 * int(trainer.args.per_device_train_batch_size)
 
 
-def summed_logps(trainer: Any, model: Any, sequences: Sequence[TokenSequence]) -> dict[str, float]:
+def summed_logps(
+    trainer: Any, model: Any, sequences: Sequence[TokenSequence], *, tell: Callable[[int], None] | None = None
+) -> dict[str, float]:
     """Return the summed log-probs (nats) by key, read by all processes together, each its share.
 
     The model is one that a TRL trainer gave its fused head; it is read in evaluation mode and left in its own.
+    tell(n read) is called on the main process, batch by batch.
     """
     size = _rows_per_batch(trainer)
     ordered = sorted(sequences, key=_length)
@@ -79,8 +85,10 @@ def summed_logps(trainer: Any, model: Any, sequences: Sequence[TokenSequence]) -
     was_training = model.training
     model.eval()
     mine: list[tuple[str, float]] = []
-    for batch in turns:
+    for number, batch in enumerate(turns, 1):
         mine += zip([one.key for one in batch], _batch_logps(trainer, model, batch), strict=True)
+        if tell and trainer.accelerator.is_main_process:
+            tell(min(number * n * size, len(ordered)))
     model.train(was_training)
     return dict(sorted(gather_object(mine) if n > 1 else mine))
 

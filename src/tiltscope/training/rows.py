@@ -22,7 +22,7 @@ from tiltscope.artifact import fingerprint
 from tiltscope.errors import UsageError
 from tiltscope.lm import Rendered, Renderer, Unreadable
 from tiltscope.pairs import Pair, Turn, with_instruction
-from tiltscope.recipe import SIDES, Recipe, Spans
+from tiltscope.recipe import SIDES, Recipe, Spans, is_seen
 
 __all__ = ["TokenAnswer", "TokenRow", "TokenRows", "TokenSequence", "plain_sequence", "split_held_out", "token_rows"]
 
@@ -133,7 +133,7 @@ def _answer(
     seen = prompt if instruction is None else _instructed(prompt, instruction)
     told = plain if instruction is None else renderer.render(seen, text)
     n_kept = min(len(one.ids) - one.n_prompt_ids for one in (plain, told))
-    mask = _mask(told, n_kept, masked)
+    mask = _mask(told, text, n_kept, masked)
     policy = TokenSequence(told.ids[: told.n_prompt_ids], told.ids[told.n_prompt_ids :][:n_kept], mask)
     reference = TokenSequence(plain.ids[: plain.n_prompt_ids], plain.ids[plain.n_prompt_ids :][:n_kept], mask)
     return TokenAnswer(policy, reference, _last_turn_start(seen, told), 0, told.n_cut)
@@ -149,14 +149,20 @@ def _last_user(prompt: Sequence[Turn]) -> int | None:
     return max((i for i, turn in enumerate(prompt) if turn.role == "user"), default=None)
 
 
-def _mask(text: Rendered, n_kept: int, masked: Spans) -> tuple[int, ...]:
-    """A token that overlaps a masked span does not count; the end of turn, which has no characters, always does."""
+def _mask(rendered: Rendered, answer: str, n_kept: int, masked: Spans) -> tuple[int, ...]:
+    """A token that overlaps a masked span does not count; the end of turn, which has no characters, always does.
+
+    An answer of which only white space would count is dropped: it would teach nothing but where to break lines.
+    """
     mask = np.ones(n_kept, np.int64)
-    places = text.response.positions - text.n_prompt_ids
+    tokens = rendered.response
+    places = tokens.positions - rendered.n_prompt_ids
     for start, end in masked:
-        mask[places[(text.response.starts < end) & (text.response.ends > start) & (places < n_kept)]] = 0
-    if masked and not mask[places[places < n_kept]].any():
-        raise _Dropped("mask leaves no token of an answer")
+        mask[places[(tokens.starts < end) & (tokens.ends > start) & (places < n_kept)]] = 0
+    spans = zip(places.tolist(), tokens.starts.tolist(), tokens.ends.tolist(), strict=True)
+    left = (answer[start:end] for place, start, end in spans if place < n_kept and mask[place])
+    if masked and not any(map(is_seen, left)):
+        raise _Dropped("mask leaves no visible token of an answer")
     return tuple(mask.tolist())
 
 
