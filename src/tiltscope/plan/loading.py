@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from tiltscope.artifact import FORMAT_VERSION
 from tiltscope.plan.decisions import ACTIONS, EFFECTS, METHODS, PLAN_SIDES, Decision, Plan, PlanAction
 from tiltscope.plan.spec import DetectorSpec, read_spec
-from tiltscope.plan.written import Written, nearest, read_written
+from tiltscope.written import Written, nearest, read_written
 
 __all__ = ["load_plan"]
 
@@ -37,11 +37,12 @@ def load_plan(path: Path, *, known_ids: Collection[str] = ()) -> Plan:
     known_ids: ids of the study's hypotheses; `hold` may name those and the decisions of this plan.
 
     Raises:
-        UsageError: something in it cannot be used; `where` is file:line, `found` what stands there, `hint` the nearest
-            word that would do.
-        DataError: it is not UTF-8, or not YAML.
+        UsageError: it cannot be read, or something in it cannot be used; `where` is file:line, `found` what stands
+            there, `hint` the nearest word that would do.
     """
     top = read_written(path)
+    if top.is_null:
+        raise top.refused(f"{path.name} is empty")
     if not isinstance(top.value, dict):
         raise top.refused("a plan is a mapping with the key decisions")
     for key in top.value:
