@@ -148,7 +148,7 @@ PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 # Files above the common limit, each with a limit of its own that only goes down.
 LINES = 400
-LONGER_FILES = {"behaviours/wording.py": 480, "features.py": 490}
+LONGER_FILES: dict[str, int] = {}
 FUNCTION_LINES = 50
 PARAMETERS = 6
 WHEEL_BYTES = 5_000_000
