@@ -141,6 +141,7 @@ ARROWS: dict[str, set[str]] = {
             "verdict",
         ),
     },
+    "__main__": {"cli"},
 }
 TORCH_ROOMS = {"lm", "sae", "training"}
 TORCH_NAMES = {"accelerate", "peft", "tokenizers", "torch", "transformers", "trl"}

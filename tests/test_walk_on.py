@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +115,31 @@ def test_steering_takes_its_direction_from_the_scope(place: Path, method: str) -
     assert change["n_touched"] > 0
     assert bool(change["vectors"]) == (method == "activation_steering")
     assert bool(change["offsets_nats"]) == (method == "steering_ratio")
+
+
+def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
+    """As on two GPUs: docs/training.md gives this command with a file of examples/configs in place of the options."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", str(_free_port()), "-m", "tiltscope", "train", "study", "--out", "two"]
+    done = subprocess.run(
+        [*launch, "--plain", "dpo", "--config", "training.yaml"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("4 steps (dpo)") == 1
+    assert (place / "two" / "model" / "config.json").exists()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_undecided_findings_stop_a_recipe_until_somebody_says_so(place: Path) -> None:
