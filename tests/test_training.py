@@ -754,10 +754,12 @@ def test_two_processes_train_as_one_at_the_same_global_batch(start: StartingMode
 EXAMPLES = Path(__file__).parent.parent / "examples" / "configs"
 
 
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "70b-lora"])
-def test_the_example_settings_load_and_make_a_global_batch_of_128(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "n_gpus"), [("llama-3.1-8b-lora", 1), ("llama-3.1-8b", 8), ("70b-lora", 8), ("llama-3.1-8b-nodes", 32)]
+)
+def test_the_example_settings_load_and_make_a_global_batch_of_128(name: str, n_gpus: int) -> None:
     config = load_config(EXAMPLES / f"{name}.yaml")
-    assert 8 * config.per_device_train_batch_size * config.gradient_accumulation_steps == 128
+    assert n_gpus * config.per_device_train_batch_size * config.gradient_accumulation_steps == 128
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_nodes"])

@@ -117,6 +117,15 @@ def test_steering_takes_its_direction_from_the_scope(place: Path, method: str) -
     assert bool(change["offsets_nats"]) == (method == "steering_ratio")
 
 
+def test_a_plan_that_holds_a_rule_of_the_library_is_prepared_trained_and_gated(place: Path) -> None:
+    plan(place, how="aim_rate: start\n    hold: [exclamation]")
+    assert "holding exclamation mark" in prepared(place)["decisions"][0]["name"]
+    out = tiltscope("train", "study", "--out", "held", "--config", "training.yaml", cwd=place).stdout
+    assert "4 steps (dpo)" in out
+    tiltscope("gate", "held.yaml", "--draft", "--data", "study", cwd=place)
+    assert "bold" in (place / "held.yaml").read_text()
+
+
 def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
     """As on two GPUs: docs/training.md gives this command with a file of examples/configs in place of the options."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -31,10 +31,11 @@ _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
 _AIMED = ("reward_shaping",)  # an aim is solved for on the offsets of shaping (method, section 9)
 
 
-def load_plan(path: Path, *, known_ids: Collection[str] = ()) -> Plan:
+def load_plan(path: Path, *, known_ids: Collection[str] | None = ()) -> Plan:
     """Read plan.yaml.
 
-    known_ids: ids of the study's hypotheses; `hold` may name those and the decisions of this plan.
+    known_ids: ids of the study's hypotheses and of rules; `hold` may name those and the decisions of this plan.
+        None: a plan that was acted on before is read again, and what it holds is not checked anew.
 
     Raises:
         UsageError: it cannot be read, or something in it cannot be used; `where` is file:line, `found` what stands
@@ -257,7 +258,7 @@ def _at(entry: Written, key: str) -> Written:
     return held
 
 
-def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_ids: Collection[str]) -> None:
+def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_ids: Collection[str] | None) -> None:
     first: dict[str, Decision] = {}
     for one, entry in zip(decisions, entries, strict=True):
         if one.hypothesis is None or one.action == "undecided":
@@ -269,10 +270,10 @@ def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_
                 hint="take one of the two out",
             )
         first[one.hypothesis] = one
-    known = {*known_ids, *(one.hypothesis for one in decisions if one.hypothesis)}
+    known = {*(known_ids or ()), *(one.hypothesis for one in decisions if one.hypothesis)}
     for one, entry in zip(decisions, entries, strict=True):
         for held in (entry.get("hold") or Written("", [])).value if one.hold else ():
-            if held.text not in known:
+            if known_ids is not None and held.text not in known:
                 raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
             if held.text == one.hypothesis:
                 raise held.refused("a decision cannot hold what it changes")
