@@ -27,8 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "artifact": {"errors"},
     "stats": set(),
-    "located": {"errors"},
-    "behaviours": {"errors", "located", "pairs"},
+    "written": {"errors"},
+    "behaviours": {"errors", "pairs", "written"},
     "pairs": {"artifact", "errors"},
     "planting": {"artifact", "errors", "pairs"},
     "checklist": {"behaviours", "errors", "pairs", "stats"},
@@ -56,11 +56,11 @@ ARROWS: dict[str, set[str]] = {
     "recipe": {"artifact", "errors"},
     "interventions": {"errors", "recipe"},
     "export": {"artifact"},
-    "training": {"artifact", "errors", "export", "lm", "located", "pairs", "recipe"},
-    "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report"},
+    "training": {"artifact", "errors", "export", "lm", "pairs", "recipe", "written"},
+    "plan": {"artifact", "behaviours", "concepts", "errors", "hypotheses", "report", "written"},
     "detectors": {"behaviours", "errors", "features", "pairs", "plan", "recipe"},
     "evaluation": {"artifact", "behaviours", "errors", "pairs", "report", "stats"},
-    "verdict": {"artifact", "behaviours", "errors", "evaluation", "located", "report"},
+    "verdict": {"artifact", "behaviours", "errors", "evaluation", "report", "written"},
     "cleaning": {"artifact", "errors", "pairs"},
     "report": {"artifact", "errors"},
     "study": {
@@ -141,6 +141,7 @@ ARROWS: dict[str, set[str]] = {
             "verdict",
         ),
     },
+    "__main__": {"cli"},
 }
 TORCH_ROOMS = {"lm", "sae", "training"}
 TORCH_NAMES = {"accelerate", "peft", "tokenizers", "torch", "transformers", "trl"}
@@ -148,7 +149,7 @@ PICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 # Files above the common limit, each with a limit of its own that only goes down.
 LINES = 400
-LONGER_FILES = {"behaviours/wording.py": 480, "features.py": 490}
+LONGER_FILES: dict[str, int] = {}
 FUNCTION_LINES = 50
 PARAMETERS = 6
 WHEEL_BYTES = 5_000_000

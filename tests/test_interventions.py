@@ -212,13 +212,13 @@ def test_masked_tokens_are_not_learned_and_their_neighbour_is(objective: str) ->
 
 
 def test_masking_what_shows_the_trait_leaves_what_its_absence_teaches() -> None:
-    # docs/interventions.md, "what this cannot do": what stands in that place in the rejected answer still loses
+    # docs/interventions/token-filtering.md: what stands in that place in the rejected answer still loses
     assert after("dpo", wish("token_filtering", "suppress"))["trait"] > softmax(START) @ TRAIT + 0.02
     assert after("sft", wish("token_filtering", "suppress"))["trait"] < PLAIN["sft"]["trait"] - 0.02
 
 
 def test_an_offset_never_reverses_a_pair() -> None:
-    # docs/interventions.md, "what this cannot do": where no rejected answer has the trait, the start is the floor
+    # docs/interventions/reward-shaping.md: where no rejected answer has the trait, the start is the floor
     rows = (TRAIT[DATA.chosen] == 1) & (TRAIT[DATA.rejected] == 0)
     data = Data(DATA.chosen[rows], DATA.rejected[rows], tuple(np.array(DATA.ids)[rows].tolist()))
     start = empty_recipe(data.ids, "dpo")

@@ -64,7 +64,7 @@ def closed(theta: np.ndarray) -> tuple[float, float]:
 def test_the_marginal_tilt_meets_its_target_and_moves_the_sibling() -> None:
     target, sibling = closed(minimum_kl_tilt(OWN, RateWish({0: "start"}), data_tilt=DATA_TILT).theta)
     assert target == pytest.approx(100, abs=6)
-    assert sibling == pytest.approx(52, abs=4)  # the table of docs/interventions.md
+    assert sibling == pytest.approx(52, abs=4)  # the table of docs/interventions/rates.md
 
 
 def test_one_step_along_the_inverse_covariance_spares_the_sibling_and_misses_the_target_a_little() -> None:

@@ -156,7 +156,7 @@ CASES = [
     (method, objective, action)
     for method, objective, action in itertools.product(STRENGTHS, ("dpo", "sft"), ("suppress", "amplify"))
     if action == "suppress" or (method, objective) not in CANNOT_AMPLIFY
-    # With its tokens masked a trait is still taught by its absence in the other answer (docs/interventions.md).
+    # With its tokens masked a trait is still taught by its absence in the other answer (docs/interventions).
     if (method, objective) != ("token_filtering", "dpo")
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -775,10 +776,12 @@ def test_two_processes_train_as_one_at_the_same_global_batch(start: StartingMode
 EXAMPLES = Path(__file__).parent.parent / "examples" / "configs"
 
 
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "70b-lora"])
-def test_the_example_settings_load_and_make_a_global_batch_of_128(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "n_gpus"), [("llama-3.1-8b-lora", 1), ("llama-3.1-8b", 8), ("70b-lora", 8), ("llama-3.1-8b-nodes", 32)]
+)
+def test_the_example_settings_load_and_make_a_global_batch_of_128(name: str, n_gpus: int) -> None:
     config = load_config(EXAMPLES / f"{name}.yaml")
-    assert 8 * config.per_device_train_batch_size * config.gradient_accumulation_steps == 128
+    assert n_gpus * config.per_device_train_batch_size * config.gradient_accumulation_steps == 128
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_nodes"])
@@ -786,3 +789,18 @@ def test_the_example_launch_files_are_read_by_accelerate(name: str) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
     assert load_config_from_file(str(EXAMPLES / f"{name}.yaml")).num_processes in (8, 32)
+
+
+def test_the_launch_commands_of_the_documentation_are_read_by_accelerate() -> None:
+    from accelerate.commands.launch import launch_command_parser
+
+    page = (EXAMPLES.parent.parent / "docs" / "training.md").read_text("utf-8")
+    lines = [line.replace("RANK", "0").split() for line in page.splitlines() if line.startswith("accelerate launch")]
+    assert len(lines) == 4
+    for line in lines:
+        args = launch_command_parser().parse_args(line[2:])
+        assert args.module
+        assert (args.training_script, args.training_script_args[0]) == ("tiltscope", "train")
+        assert (EXAMPLES.parent.parent / args.config_file).exists()
+    for name in set(re.findall(r"examples/configs/[\w.-]+", page)):
+        assert (EXAMPLES.parent.parent / name).exists()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +138,40 @@ def test_a_behaviour_that_is_not_there_is_refused_with_the_nearest(place: Path) 
     refused = tiltscope(*words, cwd=place, code=2).stderr
     assert "found: bould" in refused
     assert "the nearest: bold" in refused
+
+
+def test_a_plan_that_holds_a_rule_of_the_library_is_prepared_trained_and_gated(place: Path) -> None:
+    plan(place, how="aim_rate: start\n    hold: [exclamation]")
+    assert "holding exclamation mark" in prepared(place)["decisions"][0]["name"]
+    out = tiltscope("train", "study", "--out", "held", "--config", "training.yaml", cwd=place).stdout
+    assert "4 steps (dpo)" in out
+    tiltscope("gate", "held.yaml", "--draft", "--data", "study", cwd=place)
+    assert "bold" in (place / "held.yaml").read_text()
+
+
+def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
+    """As on two GPUs: docs/training.md gives this command with a file of examples/configs in place of the options."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", str(_free_port()), "-m", "tiltscope", "train", "study", "--out", "two"]
+    done = subprocess.run(
+        [*launch, "--plain", "dpo", "--config", "training.yaml"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("4 steps (dpo)") == 1
+    assert (place / "two" / "model" / "config.json").exists()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_undecided_findings_stop_a_recipe_until_somebody_says_so(place: Path) -> None:

@@ -303,7 +303,7 @@ def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
     recipe = load_recipe(study / "recipe")
     at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
     if (study / "plan.yaml").exists():
-        at_hand["plan"] = load_plan(study / "plan.yaml").fingerprint
+        at_hand["plan"] = load_plan(study / "plan.yaml", known_ids=None).fingerprint
     for name, now in at_hand.items():
         if recipe.made_from.get(name) != now:
             raise StaleProductError(

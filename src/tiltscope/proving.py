@@ -343,7 +343,7 @@ def draft_gate(limits: Path, study: Path | None) -> Path:
             "name": one.name,
             "behaviour": rule if (rule := _behaviour_of(one, rules)) in known else None,
         }
-        for one in load_plan(study / "plan.yaml").decisions
+        for one in load_plan(study / "plan.yaml", known_ids=None).decisions
     ]
     write_text(limits, draft_limits(decisions))
     return limits

@@ -40,7 +40,7 @@ def model_card(run: Path, *, plan: Path | None = None, comparison: Path | None =
 
 
 def _decisions(plan: Path) -> list[str]:
-    loaded = load_plan(plan)
+    loaded = load_plan(plan, known_ids=None)
     lines = [
         "",
         "## Decisions",

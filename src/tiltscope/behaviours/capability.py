@@ -16,8 +16,8 @@ from importlib.resources import files
 from math import nan
 
 from tiltscope.behaviours.measured import Prompt
-from tiltscope.located import parse_yaml
 from tiltscope.pairs import Turn
+from tiltscope.written import parse_written
 
 __all__ = ["arithmetic", "followed", "instructions", "right_number"]
 
@@ -44,12 +44,12 @@ def arithmetic() -> tuple[Prompt, ...]:
 def instructions() -> tuple[Prompt, ...]:
     """Return the committed instructions, each with its check."""
     source = files("tiltscope.behaviours").joinpath("prompts").joinpath("instructions.yaml")
-    body = parse_yaml(source.read_text(encoding="utf-8"), "instructions.yaml")
+    body = parse_written(source.read_text(encoding="utf-8"), "instructions.yaml")
     made = []
-    for number, one in enumerate(body.items(), start=1):
-        keys = one.mapping(("text", "check", "number", "word"))
-        check = {name: keys[name].value for name in ("check", "number", "word") if name in keys}
-        turns = (Turn("user", keys["text"].text()),)
+    for number, one in enumerate(body.entries(), start=1):
+        keys = one.mapping("an instruction", ("text", "check", "number", "word"))
+        check: dict[str, str | int] = {name: keys[name].value for name in ("check", "number", "word") if name in keys}
+        turns = (Turn("user", keys["text"].prose()),)
         made.append(Prompt(f"instructions/{number}", "instructions", turns, check))
     return tuple(made)
 

@@ -19,8 +19,8 @@ from typing import Literal, get_args
 
 from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import UsageError
-from tiltscope.located import Located, nearest, parse_yaml, read_yaml
 from tiltscope.pairs import Turn
+from tiltscope.written import Written, nearest, parse_written, read_written
 
 __all__ = [
     "ROLES",
@@ -171,7 +171,7 @@ _KEYS = (
 @cache
 def library() -> tuple[Behaviour, ...]:
     """Return the behaviours that come with Tiltscope."""
-    return _behaviours(parse_yaml(_data("behaviours.yaml"), "behaviours.yaml"))
+    return _behaviours(parse_written(_data("behaviours.yaml"), "behaviours.yaml"))
 
 
 def behaviour(id: str, own: Sequence[Behaviour] = ()) -> Behaviour:
@@ -195,76 +195,76 @@ def load_behaviours(path: Path) -> tuple[Behaviour, ...]:
     Raises:
         UsageError: the file cannot be used; with file:line, the key and the nearest known one.
     """
-    return _behaviours(read_yaml(path))
+    return _behaviours(read_written(path))
 
 
-def _behaviours(body: Located) -> tuple[Behaviour, ...]:
-    made = [_behaviour(one) for one in body.items()]
+def _behaviours(body: Written) -> tuple[Behaviour, ...]:
+    made = [_behaviour(one) for one in body.entries()]
     seen: dict[str, int] = {}
-    for here, one in zip(body.items(), made, strict=True):
+    for here, one in zip(body.entries(), made, strict=True):
         if one.id in seen:
-            raise here.error(f"the behaviour {one.id!r} is given twice", found=f"first on line {seen[one.id]}")
+            raise here.refused(f"the behaviour {one.id!r} is given twice", found=f"first on line {seen[one.id]}")
         seen[one.id] = here.line
     return tuple(made)
 
 
-def _behaviour(body: Located) -> Behaviour:
-    keys = body.mapping(_KEYS)
+def _behaviour(body: Written) -> Behaviour:
+    keys = body.mapping("a behaviour", _KEYS)
     for needed in ("id", "definition", "unit", "target"):
         if needed not in keys:
-            raise body.error(f"the key {needed!r} is missing")
-    id = keys["id"].text()
+            raise body.refused(f"the key {needed!r} is missing")
+    id = keys["id"].prose()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
-        raise keys["id"].error("an id is lower-case letters, digits and _", found=id)
+        raise keys["id"].refused("an id is lower-case letters, digits and _", found=id)
     unit = _one_of(keys["unit"], get_args(Unit))
     wanted = _one_of(keys["wanted"], ("more", "less")) if keys.get("wanted", body).value in ("more", "less") else None
     if "wanted" in keys and wanted is None and keys["wanted"].value is not None:
-        raise keys["wanted"].error("wanted is more, less, or left out", found=keys["wanted"].shown)
+        raise keys["wanted"].refused("wanted is more, less, or left out", found=keys["wanted"].shown)
     own: list[Prompt] = []
     sets = {role: _sets(keys[role], f"{id}_{role}", own) for role in ROLES if role in keys}
     return Behaviour(
         id,
-        keys["name"].text() if "name" in keys else id.replace("_", " "),
-        keys["definition"].text(),
+        keys["name"].prose() if "name" in keys else id.replace("_", " "),
+        keys["definition"].prose(),
         unit,  # type: ignore[arg-type]
         wanted,  # type: ignore[arg-type]
         _detector(body, unit),
         sets,
         tuple(own),
-        keys["judge"].text() if "judge" in keys else "",
-        keys["unit_name"].text() if "unit_name" in keys else "",
+        keys["judge"].prose() if "judge" in keys else "",
+        keys["unit_name"].prose() if "unit_name" in keys else "",
         _failures(keys["known_failures"]) if "known_failures" in keys else (),
     )
 
 
-def _one_of(here: Located, known: Sequence[str]) -> str:
+def _one_of(here: Written, known: Sequence[str]) -> str:
     if here.value not in known:
-        raise here.error(f"one of {', '.join(known)} is needed here", found=here.shown)
+        raise here.refused(f"one of {', '.join(known)} is needed here", found=here.shown)
     return str(here.value)
 
 
-def _sets(here: Located, name: str, own: list[Prompt]) -> tuple[str, ...]:
+def _sets(here: Written, name: str, own: list[Prompt]) -> tuple[str, ...]:
     """Names of sets (`set: everyday`), and prompts written out, which become a set of their own."""
     names, texts = [], []
-    for one in here.items():
-        text = one.text()
+    for one in here.entries():
+        text = one.prose()
         wanted = text.removeprefix("set:").strip()
         if not text.startswith("set:"):
             texts.append(text)
         elif wanted in prompt_sets():
             names.append(wanted)
         else:
-            raise one.error(f"there is no prompt set {wanted!r}", hint=nearest(wanted, prompt_sets()))
+            raise one.refused(f"there is no prompt set {wanted!r}", hint=nearest(wanted, prompt_sets()))
     own.extend(as_prompts(texts, name))
     return (*names, name) if texts else tuple(names)
 
 
-def _failures(here: Located) -> tuple[KnownFailure, ...]:
+def _failures(here: Written) -> tuple[KnownFailure, ...]:
     made = []
-    for one in here.items():
-        keys = one.mapping(("text", "truth", "why"))
+    for one in here.entries():
+        keys = one.mapping("a known failure", ("text", "truth", "why"))
         if "text" not in keys or not isinstance(keys.get("truth", one).value, bool):
-            raise one.error("a known failure has a text, and truth: true or false")
+            raise one.refused("a known failure has a text, and truth: true or false")
         made.append(KnownFailure(str(keys["text"].value), keys["truth"].value, str(keys["why"].value or "")))
     return tuple(made)
 
@@ -272,26 +272,26 @@ def _failures(here: Located) -> tuple[KnownFailure, ...]:
 # --- detectors --------------------------------------------------------------------------------------------------------
 
 
-def _detector(body: Located, unit: str) -> Detector:
-    keys = body.mapping()
+def _detector(body: Written, unit: str) -> Detector:
+    keys = body.mapping("a behaviour")
     given = [kind for kind in ("rule", "regex", "callable") if kind in keys]
     if len(given) > 1:
-        raise keys[given[1]].error(f"one detector is enough: {' and '.join(given)} are given")
+        raise keys[given[1]].refused(f"one detector is enough: {' and '.join(given)} are given")
     if not given:
         if "judge" not in keys:
-            raise body.error("a detector is missing", hint="give rule, regex, callable or judge")
-        return Detector("judge", keys["judge"].text())
+            raise body.refused("a detector is missing", hint="give rule, regex, callable or judge")
+        return Detector("judge", keys["judge"].prose())
     here = keys[given[0]]
     if given[0] == "rule":
         return _by_rule(here, unit)
     return _by_regex(here, unit) if given[0] == "regex" else _by_callable(here)
 
 
-def _by_rule(here: Located, unit: str) -> Detector:
-    ids = [one.text() for one in here.items()]
-    for one, id in zip(here.items(), ids, strict=True):
+def _by_rule(here: Written, unit: str) -> Detector:
+    ids = [one.prose() for one in here.entries()]
+    for one, id in zip(here.entries(), ids, strict=True):
         if id not in {known.id for known in RULES}:
-            raise one.error(f"there is no rule {id!r}", hint=nearest(id, [known.id for known in RULES]))
+            raise one.refused(f"there is no rule {id!r}", hint=nearest(id, [known.id for known in RULES]))
     rules = [rule(id) for id in ids]
 
     def score(prompt: Prompt, text: str) -> float:
@@ -302,12 +302,12 @@ def _by_rule(here: Located, unit: str) -> Detector:
     return Detector("rule", " or ".join(ids), score)
 
 
-def _by_regex(here: Located, unit: str) -> Detector:
-    source = here.text()
+def _by_regex(here: Written, unit: str) -> Detector:
+    source = here.prose()
     try:
         pattern = re.compile(source, re.MULTILINE)
     except re.error as error:
-        raise here.error("this is no regular expression", found=f"{source}: {error}") from error
+        raise here.refused("this is no regular expression", found=f"{source}: {error}") from error
 
     def score(prompt: Prompt, text: str) -> float:
         if unit == "share":
@@ -317,16 +317,16 @@ def _by_regex(here: Located, unit: str) -> Detector:
     return Detector("regex", source, score)
 
 
-def _by_callable(here: Located) -> Detector:
+def _by_callable(here: Written) -> Detector:
     """`module:function`; the function takes the answer, or (prompt, answer), and returns a number."""
-    module, _, name = here.text().partition(":")
+    module, _, name = here.prose().partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise here.error("this function cannot be imported", found=f"{here.text()}: {error}") from error
+        raise here.refused("this function cannot be imported", found=f"{here.prose()}: {error}") from error
     if not callable(function):
-        raise here.error("this is not a function", found=here.text())
-    return Detector("callable", here.text(), _two_arguments(function))
+        raise here.refused("this is not a function", found=here.prose())
+    return Detector("callable", here.prose(), _two_arguments(function))
 
 
 def _two_arguments(function: Callable[..., float]) -> Scorer:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tiltscope.behaviours.measured import Behaviour, Prompt, as_prompts, behaviour
 from tiltscope.errors import DataError, UsageError
-from tiltscope.located import Located, nearest, parse_yaml
 from tiltscope.pairs import Turn
+from tiltscope.written import Written, nearest, parse_written
 
 __all__ = ["Wrapper", "load_xstest", "refusal_behaviours", "wrapped", "wrappers"]
 
@@ -49,22 +49,22 @@ class Wrapper:
 def wrappers() -> tuple[Wrapper, ...]:
     """Return the committed wrappers."""
     source = files("tiltscope.behaviours").joinpath("prompts").joinpath("wrappers.yaml")
-    body = parse_yaml(source.read_text(encoding="utf-8"), "wrappers.yaml")
-    return tuple(_wrapper(one) for one in body.items())
+    body = parse_written(source.read_text(encoding="utf-8"), "wrappers.yaml")
+    return tuple(_wrapper(one) for one in body.entries())
 
 
-def _wrapper(here: Located) -> Wrapper:
-    keys = here.mapping(("id", "name", "transform", "turns"))
+def _wrapper(here: Written) -> Wrapper:
+    keys = here.mapping("a wrapper", ("id", "name", "transform", "turns"))
     turns = []
-    for one in keys["turns"].items():
-        for role, text in one.mapping(("system", "user", "assistant")).items():
-            turns.append(Turn(role, text.text()))
-    transform = keys["transform"].text() if "transform" in keys else "none"
+    for one in keys["turns"].entries():
+        for role, text in one.mapping("a turn", ("system", "user", "assistant")).items():
+            turns.append(Turn(role, text.prose()))
+    transform = keys["transform"].prose() if "transform" in keys else "none"
     if transform not in _TRANSFORMS:
-        raise keys["transform"].error(f"there is no transform {transform!r}", hint=nearest(transform, _TRANSFORMS))
+        raise keys["transform"].refused(f"there is no transform {transform!r}", hint=nearest(transform, _TRANSFORMS))
     if sum(turn.content.count(_HOLE) for turn in turns) != 1 or _HOLE not in turns[-1].content:
-        raise here.error("a wrapper has {prompt} once, in its last turn")
-    return Wrapper(keys["id"].text(), keys["name"].text(), transform, tuple(turns))
+        raise here.refused("a wrapper has {prompt} once, in its last turn")
+    return Wrapper(keys["id"].prose(), keys["name"].prose(), transform, tuple(turns))
 
 
 def wrapped(prompts: Sequence[Prompt], wrapper: str | Wrapper) -> tuple[Prompt, ...]:

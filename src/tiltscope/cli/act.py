@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tiltscope.artifact import read_json
-from tiltscope.cli.shared import json_, main, print_, progress_, study_
+from tiltscope.cli.shared import is_main_process, json_, main, print_, progress_, study_
 from tiltscope.errors import UsageError
 
 _plan = click.option(
@@ -163,6 +163,8 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
         settings = replace(settings, seed=options["seed"])
     with progress_() as bar:
         run = run_train(study, out, settings, plain=plain, n_pairs=options["n_pairs"], progress=bar)
+    if not is_main_process():
+        return
     if options["push"]:
         _push(study, out, plain, options)
     is_plain = plain is None and _is_plain(study)

@@ -7,6 +7,7 @@ Refuses: to hold any logic of its own.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -163,6 +164,11 @@ def namer_(options: dict[str, Any]) -> Any:
 
 def print_(product: Any, as_json: bool, render: Callable[[Any], str]) -> None:
     click.echo(json.dumps(product, indent=1, ensure_ascii=True, default=str) if as_json else render(product))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks: the only one, or the first of those `accelerate launch` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

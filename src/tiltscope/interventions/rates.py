@@ -141,7 +141,7 @@ def minimum_kl_tilt(phi: np.ndarray, wish: RateWish, *, data_tilt: np.ndarray | 
     phi (n_prompts, n_samples >= 2, m) in [0, 1]; data_tilt (m,) nats, what plain training adds by itself (None:
     nothing, so that "held" means the starting rate). Held concepts keep the rate of plain training.
     Raises `UsageError`.
-    Source: Csiszar 1975 (I-projection); method of docs/interventions.md, "Plans in rates".
+    Source: Csiszar 1975 (I-projection); method of docs/interventions/rates.md.
     """
     phi = np.asarray(phi, np.float64)
     _check(phi, wish, data_tilt)

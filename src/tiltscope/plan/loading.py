@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from tiltscope.artifact import FORMAT_VERSION
 from tiltscope.plan.decisions import ACTIONS, EFFECTS, METHODS, PLAN_SIDES, Decision, Plan, PlanAction
 from tiltscope.plan.spec import DetectorSpec, read_spec
-from tiltscope.plan.written import Written, nearest, read_written
+from tiltscope.written import Written, nearest, read_written
 
 __all__ = ["load_plan"]
 
@@ -37,17 +37,19 @@ _INSTRUCTED = ("inoculation_prompting", "inoculation_ratio")
 _AIMED = ("reward_shaping",)  # an aim is solved for on the offsets of shaping (method, section 9)
 
 
-def load_plan(path: Path, *, known_ids: Collection[str] = ()) -> Plan:
+def load_plan(path: Path, *, known_ids: Collection[str] | None = ()) -> Plan:
     """Read plan.yaml.
 
-    known_ids: ids of the study's hypotheses; `hold` may name those and the decisions of this plan.
+    known_ids: ids of the study's hypotheses and of rules; `hold` may name those and the decisions of this plan.
+        None: a plan that was acted on before is read again, and what it holds is not checked anew.
 
     Raises:
-        UsageError: something in it cannot be used; `where` is file:line, `found` what stands there, `hint` the nearest
-            word that would do.
-        DataError: it is not UTF-8, or not YAML.
+        UsageError: it cannot be read, or something in it cannot be used; `where` is file:line, `found` what stands
+            there, `hint` the nearest word that would do.
     """
     top = read_written(path)
+    if top.is_null:
+        raise top.refused(f"{path.name} is empty")
     if not isinstance(top.value, dict):
         raise top.refused("a plan is a mapping with the key decisions")
     for key in top.value:
@@ -268,7 +270,7 @@ def _at(entry: Written, key: str) -> Written:
     return held
 
 
-def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_ids: Collection[str]) -> None:
+def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_ids: Collection[str] | None) -> None:
     first: dict[str, Decision] = {}
     for one, entry in zip(decisions, entries, strict=True):
         if one.hypothesis is None or one.action == "undecided":
@@ -280,10 +282,10 @@ def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_
                 hint="take one of the two out",
             )
         first[one.hypothesis] = one
-    known = {*known_ids, *(one.hypothesis for one in decisions if one.hypothesis)}
+    known = {*(known_ids or ()), *(one.hypothesis for one in decisions if one.hypothesis)}
     for one, entry in zip(decisions, entries, strict=True):
         for held in (entry.get("hold") or Written("", [])).value if one.hold else ():
-            if held.text not in known:
+            if known_ids is not None and held.text not in known:
                 raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
             if held.text == one.hypothesis:
                 raise held.refused("a decision cannot hold what it changes")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tiltscope.behaviours import RULES
-from tiltscope.plan.written import Written
+from tiltscope.written import Written
 
 __all__ = ["KINDS", "DetectorSpec", "read_spec"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltscope.errors import UsageError
-from tiltscope.located import read_yaml
+from tiltscope.written import read_written
 
 __all__ = ["TrainConfig", "load_config"]
 
@@ -95,18 +95,18 @@ def _check(name: str, value: Any, where: str) -> None:
 
 def load_config(path: Path) -> TrainConfig:
     """Read a YAML file of settings; what it leaves out has its default. Raises `UsageError`."""
-    top = read_yaml(path)
+    top = read_written(path)
     if top.value is None:
         return TrainConfig()
     if not isinstance(top.value, dict):
-        raise top.error("training settings are keys and values", found=top.shown, hint="learning_rate: 2e-5")
+        raise top.refused("training settings are keys and values", hint="learning_rate: 2e-5")
     kinds = {one.name: type(one.default) for one in dataclasses.fields(TrainConfig)}
     values: dict[str, Any] = {}
     for key, held in top.value.items():
-        where = f"{held.file}:{held.line}"
+        where = held.where
         if key not in kinds:
             raise _not_known(key, tuple(kinds), where)
-        value = [one.value for one in held.value] if isinstance(held.value, tuple) else held.value
+        value = [one.value for one in held.value] if isinstance(held.value, list) else held.value
         values[key] = _typed(key, value, kinds[key], where)
         _check(key, values[key], where)
     try:

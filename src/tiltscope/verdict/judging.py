@@ -15,8 +15,8 @@ from typing import Any, Literal
 from tiltscope.behaviours import RULES
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import Change, Comparison, Estimate
-from tiltscope.located import nearest
 from tiltscope.verdict.limits import DataRule, Limits, Rule
+from tiltscope.written import nearest
 
 __all__ = ["Outcome", "Result", "Verdict", "judge", "judge_data"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tiltscope.located import Located, nearest, read_yaml
+from tiltscope.written import Written, nearest, read_written
 
 __all__ = ["GRAMMAR", "DataRule", "Limits", "Rule", "read_limits"]
 
@@ -98,22 +98,24 @@ def read_limits(path: Path) -> Limits:
     Raises:
         UsageError: it cannot be read, is empty, or holds something else than rules; with file:line.
     """
-    body = read_yaml(path)
+    body = read_written(path)
     hint = "write one rule per line under `limits:`, or draft it: tiltscope gate --draft"
     if body.value is None:
-        raise body.error("this gate is empty", hint=hint)
-    keys = body.mapping(("limits", "settings"))
+        raise body.refused("this gate is empty", hint=hint)
+    keys = body.mapping("a gate", ("limits", "settings"))
     if "limits" not in keys or not keys["limits"].value:
-        raise body.error("this gate has no limits", hint=hint)
+        raise body.refused("this gate has no limits", hint=hint)
     found = list(_rules(keys["limits"]))
     settings = _settings(keys["settings"]) if "settings" in keys else {}
     rules = tuple(one for one in found if isinstance(one, Rule))
     data = tuple(one for one in found if isinstance(one, DataRule))
-    held = {name: settings[name].text() for name in ("arm", "versus") if name in settings}
+    held = {name: settings[name].prose() for name in ("arm", "versus") if name in settings}
     counts = {
-        name: int(settings[name].number(low=1, high=1e6)) for name in ("min_prompts", "min_seeds") if name in settings
+        name: int(settings[name].number(name, low=1, high=1e6))
+        for name in ("min_prompts", "min_seeds")
+        if name in settings
     }
-    tolerance = settings["tolerance"].number(low=0, high=100) if "tolerance" in settings else 2.0
+    tolerance = settings["tolerance"].number("tolerance", low=0, high=100) if "tolerance" in settings else 2.0
     return Limits(
         rules,
         data,
@@ -126,26 +128,26 @@ def read_limits(path: Path) -> Limits:
     )
 
 
-def _settings(here: Located) -> dict[str, Located]:
-    return dict(here.mapping(_SETTINGS))
+def _settings(here: Written) -> dict[str, Written]:
+    return here.mapping("settings", _SETTINGS)
 
 
-def _rules(here: Located) -> Iterator[Rule | DataRule]:
-    for name, value in here.mapping().items():
-        for one in value.items():
-            text = " ".join(one.text().split())
+def _rules(here: Written) -> Iterator[Rule | DataRule]:
+    for name, value in here.mapping("limits").items():
+        for one in value.entries():
+            text = " ".join(one.prose().split())
             if name == "data" or name.startswith("data."):
                 yield _data_rule(name, text, one)
             else:
                 yield _rule(name, text, one)
 
 
-def _rule(name: str, text: str, here: Located) -> Rule:
-    where = f"{here.file}:{here.line}"
+def _rule(name: str, text: str, here: Written) -> Rule:
+    where = here.where
     if match := _LEVEL.fullmatch(text):
         unit = _unit(match["unit"])
         if unit == "points":
-            raise here.error("a level is given in %", found=text, hint=f"is {match['how']} {match['number']} %")
+            raise here.refused("a level is given in %", found=text, hint=f"is {match['how']} {match['number']} %")
         number = float(match["number"]) / (100 if unit else 1)
         low, high = _ends(match["how"], number)
         return Rule(name, text, where, "level", low, high, unit)
@@ -153,11 +155,11 @@ def _rule(name: str, text: str, here: Located) -> Rule:
         return _not(name, text, where, match)
     match = _CHANGE.fullmatch(text)
     if match is None:
-        raise here.error("this rule cannot be read", found=f"{name}: {text}", hint=_nearest_form(text))
+        raise here.refused("this rule cannot be read", found=f"{name}: {text}", hint=_nearest_form(text))
     unit = _unit(match["unit"])
     number = float(match["number"]) / (100 if unit else 1)
     if match["how"] == "within" and number < 0:
-        raise here.error("`within` takes a number above 0", found=text)
+        raise here.refused("`within` takes a number above 0", found=text)
     low, high = _ends(match["how"], number)
     kind: Literal["change", "relative"] = "relative" if unit == "%" else "change"
     return Rule(name, text, where, kind, low, high, unit, match["versus"])
@@ -172,8 +174,8 @@ def _not(name: str, text: str, where: str, match: re.Match[str]) -> Rule:
     return Rule(name, text, where, kind, low, high, unit, match["versus"], tolerance=not match["number"])
 
 
-def _data_rule(name: str, text: str, here: Located) -> DataRule:
-    where = f"{here.file}:{here.line}"
+def _data_rule(name: str, text: str, here: Written) -> DataRule:
+    where = here.where
     if name == "data" and (match := _CONFIRMED.fullmatch(text)):
         way = match["way"].strip("\"'“”")
         directions = ("more", "less") if way == "lean" else (way,)
@@ -181,9 +183,9 @@ def _data_rule(name: str, text: str, here: Located) -> DataRule:
     if name.startswith("data.") and (match := _LEAN.fullmatch(text)):
         low, high = _ends(match["how"], float(match["number"]))
         if low > high:
-            raise here.error("`within` takes a number above 0", found=text)
+            raise here.refused("`within` takes a number above 0", found=text)
         return DataRule(name, text, where, name.removeprefix("data."), (), low, high)
-    raise here.error("this rule about data cannot be read", found=f"{name}: {text}", hint=_nearest_form(text))
+    raise here.refused("this rule about data cannot be read", found=f"{name}: {text}", hint=_nearest_form(text))
 
 
 def _ends(how: str, number: float) -> tuple[float, float]:
