@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--answers", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     args = parser.parse_args()
     study = args.work / "study"
     audit = ["audit", args.data, "--out", study, "--sample", args.sample, "--seed", 11, "--max-length", MAX_LENGTH]
@@ -57,10 +58,10 @@ def main() -> None:
     config.write_text(TRAINING)
     seconds: dict[str, float] = {}
     arms: dict[str, list[str]] = {"base": [str(_evaluate(args, None, "base", 0, seconds))]}
-    arms |= {arm: [] for arm in ("plain", *ARMS)}
+    arms |= {arm: [] for arm in ("plain", *args.arms)}
     prepared: dict[str, Any] = {}
     for seed in args.seeds:
-        for arm in ("plain", *ARMS):
+        for arm in ("plain", *args.arms):
             run = args.work / f"{arm}-{seed}"
             if arm in ARMS:
                 decided = _decide(study / "plan.yaml", study / "hypotheses.json", ARMS[arm])
