@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -167,3 +169,10 @@ def test_a_rate_that_own_answers_never_show_is_refused_by_name_before_training()
     with pytest.raises(UsageError, match="bold") as refused:
         tilted(aims(0.5, rate=0.0))
     assert "outside support" in str(refused.value)
+
+
+def test_a_rate_for_one_kind_of_pair_is_refused() -> None:
+    wished = aims(0.2)
+    local = replace(wished, decisions=tuple(replace(one, where="K3") for one in wished.decisions))
+    with pytest.raises(UsageError, match="speaks of all answers"):
+        tilted(local)

@@ -207,6 +207,14 @@ def tilted(aims: Aims) -> tuple[Wish, Scored, Tilt]:
 
     Raises `UsageError` naming each wish that cannot be met.
     """
+    elsewhere = [one for one in aims.decisions if one.where != "everywhere"]
+    if elsewhere:
+        raise UsageError(
+            "an aim in rates speaks of all answers",
+            where=elsewhere[0].place,
+            found=f"where: {elsewhere[0].where}",
+            hint="where: everywhere, or aim_rate: start, or a strength",
+        )
     difference = aims.chosen - aims.rejected
     data = NATS_PER_TILT * _bradley_terry(difference)
     targets = {i: one.aim_rate for i, one in enumerate(aims.decisions) if one.aim_rate is not None}
