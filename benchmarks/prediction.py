@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--prompts", type=int, default=96)
-    parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument("--answers", type=int, default=4, help="per prompt and trained model; twice as many before")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--line", type=Path, help="card.json of another dataset")
     args = parser.parse_args()
@@ -41,24 +41,24 @@ def main() -> None:
     _verb(*audit, "--draws", 20, "--allow-refused")
     config = args.work / "training.yaml"
     config.write_text(TRAINING)
-    before = _evaluate(args, None, "base", 0)
+    before = _evaluate(args, None, "base", 0, 2 * args.answers)
     after = []
     arm = "plain" if args.objective == "dpo" else "sft"
     for seed in args.seeds:
         run = args.work / f"{arm}-{seed}"
         train = ["train", study, "--out", run, "--config", config, "--seed", seed, "--pairs", args.pairs]
         _verb(*train, "--plain", args.objective)
-        after.append(_evaluate(args, run / "model", run.name, seed))
+        after.append(_evaluate(args, run / "model", run.name, seed, args.answers))
     words = [word for folder in after for word in ("--after", folder)]
     words += ["--line", args.line] if args.line else []
     card = json.loads(_verb("predict", study, "--before", before, *words, "--json", codes=(0, 5)))
     _write(args, card)
 
 
-def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int) -> Path:
-    out: Path = args.work / f"eval-{name}"
+def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int, n: int) -> Path:
+    out: Path = args.work / f"eval-{name}-n{n}"
     words = [*([model] if model else []), "--out", out, "--data", args.data, "--not-in", args.work / "study"]
-    words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", args.answers, "--seed", seed]
+    words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", n, "--seed", seed]
     _verb("evaluate", *words, "--max-new-tokens", 128, "--max-length", MAX_LENGTH)
     return out
 
