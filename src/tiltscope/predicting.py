@@ -110,7 +110,7 @@ def run_card(
 
 
 def _foretell(study: Path, progress: Progress | None) -> _Foretold:
-    bench = Bench(ground_of(open_reading(study)))
+    bench = Bench(ground_of(open_reading(study)), progress)
     features = bench.ground.features
     prompts, answers = own_sample(bench)
     talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
