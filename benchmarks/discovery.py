@@ -9,20 +9,21 @@ every finding that does not speak of a planted trait is false. Each seed draws o
 planted on the chosen side, three controls planted evenly on both), and other pairs. A cell plants all six at a share of
 the pairs, everywhere or after one kind of prompt (drawn by the seed from the study's kinds).
 
-One rule for every method. A finding claims that some score (chosen minus rejected, as the method defines it) is above or
-below 0 over all pairs, or over some pairs against the rest. Both states of every planted row are known, so it is known
-how much of that number the planting put there. The finding is true when that is at least half of it, on the claimed
-side; else it is false. A true finding speaks of the planted trait with which its score has the highest r over the planted
-rows, before and after, if r >= .3 and no |r| with a control is higher. (The rule and its two numbers were set on seed 100,
-which is not reported.) Per cell and method: recall (share of planted traits spoken of; conditional: also "placed", by a
-finding whose pairs match the kind at F1 >= .5), precision@20 (true among the first 20 listed, or among all where fewer
-are listed; none listed: no value) and the false share of all that is listed (0 where nothing is; its mean is the FDR).
-Methods without a cut list 20. A cell per seed plants nothing: there every finding is false.
+One rule for every method. A finding claims that some score (chosen minus rejected, as the method defines it) is above
+or below 0 over all pairs, or in some pairs against the rest (ours in kinds of pairs: as displayed). Both states of
+every planted row are known, so it is known how much of that number the planting put there. The finding is true when
+that is at least half of it, on the claimed side; else it is false. A true finding speaks of the planted trait with
+which its score has the highest r over the planted rows, before and after, if r >= .3 and no |r| with a control is
+higher. (The rule and its two numbers were set on seed 100, which is not reported.) Per cell and method: recall (share
+of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at F1 >= .5),
+precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value) and the
+false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20. A cell per
+seed plants nothing: there every finding is false.
 
-Confounds, each in a cell of its own at 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first half; what
-this causes is neither true nor false, and counted apart), `sibling` (a control goes along with the first trait in 70 % of
-its pairs, and is on the rejected side as often elsewhere), `duplicates` (of 5 % of the groups every pair stands ten
-times), `source` (in 15 % of the groups labels are coins after planting).
+Confounds, each in a cell of its own at 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first half;
+what this causes is neither true nor false, and counted apart), `sibling` (a control goes along with the first trait
+in 70 % of its pairs, and is on the rejected side as often elsewhere), `duplicates` (of 5 % of the groups every pair
+stands ten times), `source` (in 15 % of the groups labels are coins after planting).
 Resumable: one file per cell. Writes benchmarks/results/discovery.json.
 """
 
@@ -283,10 +284,11 @@ def judged(
     """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
     lean = _claimed(scores(claims, grown.after, _all(grown.after)), claims)
     sides = np.array([claim.sign for claim in claims])
-    true = sides * _claimed(_change(claims, grown.before, grown.after), claims) >= HALF * np.abs(lean)
+    least = np.maximum(HALF * np.abs(lean), 1e-9)
+    true = sides * _claimed(_change(claims, grown.before, grown.after), claims) >= least
     of_cut = np.zeros(len(claims), bool)
     if uncut is not grown.before:
-        of_cut = ~true & (sides * _claimed(_change(claims, uncut, grown.before), claims) >= HALF * np.abs(lean))
+        of_cut = ~true & (sides * _claimed(_change(claims, uncut, grown.before), claims) >= least)
     of_trait = np.where(true, _spoken(claims, grown, n_traits), -1)
     placed = {
         int(trait)
@@ -394,17 +396,15 @@ def _rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
-    lines = [
-        "| planted | share | method | recall | placed | precision@20 | FDR | listed | speaking |",
-        "|" + "---|" * 9,
-    ]
+    heads = ["planted", "share", "method", "recall", "placed", "precision@20", "FDR", "listed", "speaking"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    names = ("recall", "recall_placed", "precision_20", "false_share")
     for row in result["table"]:
         what = row["place"] + ("" if row["confound"] == "none" else f", {row['confound']}")
-        names = ("recall", "recall_placed", "precision_20", "false_share")
         numbers = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
-        lines.append(
-            f"| {what} | {100 * row['share']:g} % | {row['method']} | {' | '.join(numbers)} | {row['n_listed']:g} | {row['n_speaking']:g} |"
-        )
+        share = f"{100 * row['share']:g} %"
+        counts = [f"{row[name]:g}" for name in ("n_listed", "n_speaking")]
+        lines.append(f"| {' | '.join([what, share, row['method'], *numbers, *counts])} |")
     return "\n".join(lines)
 
 
