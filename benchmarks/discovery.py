@@ -5,7 +5,7 @@
 DATA is audited once with the embedded model (one autoencoder, one reading); planted answers alone are read again.
 
 Background: chosen and rejected are exchanged by a coin per group of prompts. So nothing leans but what is planted, and
-every finding that does not speak of a planted trait is false. Each seed draws other coins, other traits (six of eleven
+every finding that planting did not cause is false. Each seed draws other coins, other traits (six of eleven
 planted on the chosen side, three controls planted evenly on both), and other pairs. A cell plants all six at a share of
 the pairs, everywhere or after one kind of prompt (drawn by the seed from the study's kinds).
 
