@@ -49,7 +49,18 @@ from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.planting import STYLES
-from tiltscope.power import SPEAKS_FROM, Aligned, Grown, Planting, Readings, grow, read_again, speaks
+from tiltscope.power import (
+    SPEAKS_FROM,
+    Aligned,
+    Grown,
+    Planting,
+    Readings,
+    grow,
+    lean_of,
+    put_there,
+    read_again,
+    speaks,
+)
 from tiltscope.sae import open_scope
 from tiltscope.study import open_study
 
@@ -58,7 +69,6 @@ VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 CONFOUNDS = ("length", "sibling", "duplicates", "source")
 N_PLANTED, N_CONTROLS = 6, 3
 SAME_PLACE = 0.5
-HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -282,13 +292,12 @@ def judged(
     claims: Sequence[Claim], grown: Grown, n_traits: int, inside: np.ndarray | None, uncut: Aligned
 ) -> dict[str, Any]:
     """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
-    lean = _claimed(scores(claims, grown.after, _all(grown.after)), claims)
-    sides = np.array([claim.sign for claim in claims])
-    least = np.maximum(HALF * np.abs(lean), 1e-9)
-    true = sides * _claimed(_change(claims, grown.before, grown.after), claims) >= least
+    insides, sides = [claim.inside for claim in claims], np.array([claim.sign for claim in claims])
+    lean = lean_of(scores(claims, grown.after, np.arange(len(grown.after.pairs.rows))), insides)
+    true = put_there(lean_of(_change(claims, grown.before, grown.after), insides), lean, sides)
     of_cut = np.zeros(len(claims), bool)
     if uncut is not grown.before:
-        of_cut = ~true & (sides * _claimed(_change(claims, uncut, grown.before), claims) >= least)
+        of_cut = ~true & put_there(lean_of(_change(claims, uncut, grown.before), insides), lean, sides)
     of_trait = np.where(true, _spoken(claims, grown, n_traits), -1)
     placed = {
         int(trait)
@@ -308,10 +317,6 @@ def judged(
     }
 
 
-def _all(data: Aligned) -> np.ndarray:
-    return np.arange(len(data.pairs.rows))
-
-
 def _change(claims: Sequence[Claim], before: Aligned, after: Aligned) -> np.ndarray:
     """(n_pairs, n_claims): how every claim's score changed in each pair."""
     both = zip(before.pairs.rows, after.pairs.rows, strict=True)
@@ -319,15 +324,6 @@ def _change(claims: Sequence[Claim], before: Aligned, after: Aligned) -> np.ndar
     change = np.zeros((len(after.pairs.rows), len(claims)))
     change[rows] = scores(claims, after, rows) - scores(claims, before, rows)
     return change
-
-
-def _claimed(values: np.ndarray, claims: Sequence[Claim]) -> np.ndarray:
-    """What each claim speaks of: the mean of its column, or the mean in its pairs minus that in the rest."""
-    told = values.mean(axis=0)
-    for column, claim in enumerate(claims):
-        if claim.inside is not None:
-            told[column] = values[claim.inside, column].mean() - values[~claim.inside, column].mean()
-    return np.asarray(told)
 
 
 def _spoken(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
