@@ -5,21 +5,25 @@
 DATA is audited once with the embedded model (one autoencoder, one reading); planted answers alone are read again.
 
 Background: chosen and rejected are exchanged by a coin per group of prompts. So nothing leans but what is planted, and
-every finding that does not speak of a planted trait is false. Each seed draws other coins, other traits (six of eleven
+every finding that planting did not cause is false. Each seed draws other coins, other traits (six of eleven
 planted on the chosen side, three controls planted evenly on both), and other pairs. A cell plants all six at a share of
 the pairs, everywhere or after one kind of prompt (drawn by the seed from the study's kinds).
 
-One rule for every method: a finding speaks of a planted trait when its score (chosen minus rejected, as the method
-defines it) has r >= .3 with the planting, over the planted rows before and after it, on the side it claims, and no
-larger |r| with a control. The threshold was set on seed 100, which is not reported. Per cell and method:
-recall (share of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at
-F1 >= .5), precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value)
-and the false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20.
+One rule for every method. A finding claims that some score (chosen minus rejected, as the method defines it) is above
+or below 0 over all pairs, or in some pairs against the rest (ours in kinds of pairs: as displayed). Both states of
+every planted row are known, so it is known how much of that number the planting put there. The finding is true when
+that is at least half of it, on the claimed side; else it is false. A true finding speaks of the planted trait with
+which its score has the highest r over the planted rows, before and after, if r >= .3 and no |r| with a control is
+higher. (The rule and its two numbers were set on seed 100, which is not reported.) Per cell and method: recall (share
+of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at F1 >= .5),
+precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value) and the
+false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20. A cell per
+seed plants nothing: there every finding is false.
 
-Confounds, each in cells of its own at 2 and 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first
-half), `sibling` (a control goes along with the first trait in 70 % of its pairs, and is on the rejected side as often
-elsewhere), `duplicates` (of 5 % of the groups every pair stands ten times), `source` (in 15 % of the groups labels are
-coins after planting). Findings that speak of the cut answers (r >= .3) are counted apart: they are true of the data.
+Confounds, each in a cell of its own at 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first half;
+what this causes is neither true nor false, and counted apart), `sibling` (a control goes along with the first trait
+in 70 % of its pairs, and is on the rejected side as often elsewhere), `duplicates` (of 5 % of the groups every pair
+stands ten times), `source` (in 15 % of the groups labels are coins after planting).
 Resumable: one file per cell. Writes benchmarks/results/discovery.json.
 """
 
@@ -45,7 +49,18 @@ from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.planting import STYLES
-from tiltscope.power import SPEAKS_FROM, Aligned, Grown, Planting, Readings, grow, read_again, speaks
+from tiltscope.power import (
+    SPEAKS_FROM,
+    Aligned,
+    Grown,
+    Planting,
+    Readings,
+    grow,
+    lean_of,
+    put_there,
+    read_again,
+    speaks,
+)
 from tiltscope.sae import open_scope
 from tiltscope.study import open_study
 
@@ -98,9 +113,10 @@ def main() -> None:
 
 
 def _grid(seed: int, shares: Sequence[float], confounds: bool) -> list[Cell]:
-    plain = [Cell(seed, share / 100, place) for share in shares for place in ("global", "conditional")]
-    shown = [s / 100 for s in shares if s in (2, 5)] if confounds else []
-    return plain + [Cell(seed, share, "global", one) for one in CONFOUNDS for share in shown]
+    """A kind of prompts holds a fifth of the pairs: six traits at 20 % do not fit, and at .1 % nothing can be found."""
+    cells = [Cell(seed, share / 100, "global") for share in (0.0, *shares)]
+    cells += [Cell(seed, share / 100, "conditional") for share in shares if 0.5 <= share <= 5]
+    return cells + [Cell(seed, 0.05, "global", one) for one in CONFOUNDS if confounds]
 
 
 def _held(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[str]], folder: Path) -> dict[str, Any]:
@@ -119,11 +135,13 @@ def _run(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[s
     start = time.monotonic()
     data = scrambled(ground, cell.seed)
     inside, kind = _place(data, kinds, cell)
-    uncut, cut = data, np.zeros(len(inside), bool)
+    uncut = data
     if cell.confound == "length":
-        data, cut = _shortened(data, readings, cell.seed)
+        data = _shortened(data, readings, cell.seed)
     traits, controls, grown = _planted(data, inside, readings, cell)
     grown = _confounded(grown, cell)
+    if cell.confound != "length":
+        uncut = grown.before
     planted_s = time.monotonic() - start
     facts = {
         **{"seed": cell.seed, "share": cell.share, "place": cell.place, "confound": cell.confound, "kind": kind},
@@ -132,8 +150,7 @@ def _run(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[s
     for name, method in {"tiltscope": ours, **METHODS}.items():
         begun = time.monotonic()
         claims = method(grown.after, cell.seed)
-        entry = judged(claims, grown, len(traits), inside if cell.place == "conditional" else None)
-        entry["n_of_cut"] = _of_cut(claims, uncut, data, cut)
+        entry = judged(claims, grown, len(traits), inside if cell.place == "conditional" else None, uncut)
         facts["methods"][name] = {**entry, "seconds": round(time.monotonic() - begun, 2)}
     return {**facts, "planting_seconds": round(planted_s, 1), "seconds": round(time.monotonic() - start, 1)}
 
@@ -231,13 +248,13 @@ def _with_sibling(data: Aligned, traits: list[Planting], grown: Grown, readings:
     return replace(grown, signs=grown.signs[: len(traits)]), []
 
 
-def _shortened(data: Aligned, readings: Readings, seed: int) -> tuple[Aligned, np.ndarray]:
+def _shortened(data: Aligned, readings: Readings, seed: int) -> Aligned:
     """Of 30 % of the pairs the rejected answer keeps the first half of its sentences."""
     cut = np.random.default_rng([seed, 2]).random(len(data.pairs.rows)) < 0.3
     rows = []
     for pair, chosen in zip(data.pairs.rows, cut, strict=True):
         rows.append(replace(pair, rejected=_first_half(pair.rejected)) if chosen else pair)
-    return read_again(data, replace(data.pairs, rows=tuple(rows)), readings), cut
+    return read_again(data, replace(data.pairs, rows=tuple(rows)), readings)
 
 
 def _first_half(text: str) -> str:
@@ -271,24 +288,42 @@ def _repeated(data: Aligned, rows: np.ndarray) -> Aligned:
     return Aligned(replace(data.pairs, rows=tuple(pairs)), replace(data.take(rows), pair_ids=tuple(ids)))
 
 
-def judged(claims: Sequence[Claim], grown: Grown, n_traits: int, inside: np.ndarray | None) -> dict[str, Any]:
+def judged(
+    claims: Sequence[Claim], grown: Grown, n_traits: int, inside: np.ndarray | None, uncut: Aligned
+) -> dict[str, Any]:
     """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
-    of_trait = _spoken(claims, grown, n_traits)
-    true = of_trait >= 0
+    insides, sides = [claim.inside for claim in claims], np.array([claim.sign for claim in claims])
+    lean = lean_of(scores(claims, grown.after, np.arange(len(grown.after.pairs.rows))), insides)
+    true = put_there(lean_of(_change(claims, grown.before, grown.after), insides), lean, sides)
+    of_cut = np.zeros(len(claims), bool)
+    if uncut is not grown.before:
+        of_cut = ~true & put_there(lean_of(_change(claims, uncut, grown.before), insides), lean, sides)
+    of_trait = np.where(true, _spoken(claims, grown, n_traits), -1)
     placed = {
         int(trait)
         for trait, claim in zip(of_trait, claims, strict=True)
         if trait >= 0 and inside is not None and claim.inside is not None and _f1(claim.inside, inside) >= SAME_PLACE
     }
-    n_found = len(set(of_trait[true].tolist()))
+    false = ~true & ~of_cut
     return {
         "n_listed": len(claims),
-        "n_true": int(true.sum()),
-        "recall": n_found / n_traits if n_traits else None,
+        "n_speaking": int((of_trait >= 0).sum()),
+        "n_false": int(false.sum()),
+        "n_of_cut": int(of_cut.sum()),
+        "recall": len(set(of_trait[of_trait >= 0].tolist())) / n_traits if n_traits else None,
         "recall_placed": len(placed) / n_traits if n_traits and inside is not None else None,
-        "precision_20": float(true[:SHOWN].mean()) if claims else None,
-        "false_share": float((~true).mean()) if claims else 0.0,
+        "precision_20": float(1 - false[:SHOWN].mean()) if claims else None,
+        "false_share": float(false.mean()) if claims else 0.0,
     }
+
+
+def _change(claims: Sequence[Claim], before: Aligned, after: Aligned) -> np.ndarray:
+    """(n_pairs, n_claims): how every claim's score changed in each pair."""
+    both = zip(before.pairs.rows, after.pairs.rows, strict=True)
+    rows = np.flatnonzero([(a.chosen, a.rejected) != (b.chosen, b.rejected) for a, b in both])
+    change = np.zeros((len(after.pairs.rows), len(claims)))
+    change[rows] = scores(claims, after, rows) - scores(claims, before, rows)
+    return change
 
 
 def _spoken(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
@@ -296,39 +331,15 @@ def _spoken(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
     if not claims or not n_traits:
         return np.full(len(claims), -1)
     r = np.abs([_r(claims, grown, sign) for sign in grown.signs])
-    best = r[:n_traits].argmax(axis=0)
+    control = r[n_traits:].max(axis=0, initial=0.0)
     strongest = r[:n_traits].max(axis=0)
-    control = r[n_traits:].max(axis=0, initial=0.0) if len(r) > n_traits else np.zeros(len(claims))
-    toward = _moved(claims, grown) * np.array([claim.sign for claim in claims]) > 0
-    return np.where((strongest >= SPEAKS_FROM) & (strongest >= control) & toward, best, -1)
+    return np.where((strongest >= SPEAKS_FROM) & (strongest >= control), r[:n_traits].argmax(axis=0), -1)
 
 
 def _r(claims: Sequence[Claim], grown: Grown, sign: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(sign)
     before, after = (scores(claims, one, rows) for one in (grown.before, grown.after))
     return speaks(before, after, sign[rows])
-
-
-def _moved(claims: Sequence[Claim], grown: Grown) -> np.ndarray:
-    """How all plantings together move what each claim speaks of: the mean, or the mean inside minus outside."""
-    rows = np.flatnonzero(np.any([sign != 0 for sign in grown.signs], axis=0))
-    change = scores(claims, grown.after, rows) - scores(claims, grown.before, rows)
-    full = np.zeros((len(grown.after.pairs.rows), len(claims)))
-    full[rows] = change
-    moved = full.mean(axis=0)
-    for column, claim in enumerate(claims):
-        if claim.inside is not None:
-            moved[column] = full[claim.inside, column].mean() - full[~claim.inside, column].mean()
-    return moved
-
-
-def _of_cut(claims: Sequence[Claim], uncut: Aligned, data: Aligned, cut: np.ndarray) -> int:
-    """How many claims speak of the answers that the length confound cut."""
-    rows = np.flatnonzero(cut)
-    if not len(rows) or not claims:
-        return 0
-    r = speaks(scores(claims, uncut, rows), scores(claims, data, rows), np.ones(len(rows)))
-    return int((r * np.array([claim.sign for claim in claims]) >= SPEAKS_FROM).sum())
 
 
 def _f1(one: np.ndarray, other: np.ndarray) -> float:
@@ -363,7 +374,16 @@ def _rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for method in mine[0]["methods"]:
             told = [c["methods"][method] for c in mine]
             row = {"place": place, "confound": confound, "share": share, "method": method, "n_seeds": len(told)}
-            for name in ("recall", "recall_placed", "precision_20", "false_share", "n_listed", "n_of_cut", "seconds"):
+            for name in (
+                "recall",
+                "recall_placed",
+                "precision_20",
+                "false_share",
+                "n_listed",
+                "n_speaking",
+                "n_of_cut",
+                "seconds",
+            ):
                 values = [one[name] for one in told if one[name] is not None]
                 row[name] = round(float(np.mean(values)), 3) if values else None
             rows.append(row)
@@ -372,14 +392,15 @@ def _rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
-    lines = ["| planted | share | method | recall | placed | precision@20 | FDR | listed |", "|" + "---|" * 8]
+    heads = ["planted", "share", "method", "recall", "placed", "precision@20", "FDR", "listed", "speaking"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    names = ("recall", "recall_placed", "precision_20", "false_share")
     for row in result["table"]:
         what = row["place"] + ("" if row["confound"] == "none" else f", {row['confound']}")
-        names = ("recall", "recall_placed", "precision_20", "false_share")
         numbers = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
-        lines.append(
-            f"| {what} | {100 * row['share']:g} % | {row['method']} | {' | '.join(numbers)} | {row['n_listed']:g} |"
-        )
+        share = f"{100 * row['share']:g} %"
+        counts = [f"{row[name]:g}" for name in ("n_listed", "n_speaking")]
+        lines.append(f"| {' | '.join([what, share, row['method'], *numbers, *counts])} |")
     return "\n".join(lines)
 
 

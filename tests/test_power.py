@@ -21,7 +21,18 @@ from tiltscope.features import Conversation, ConversationCodes, read_features
 from tiltscope.pairs import Pair, Pairs, Turn
 from tiltscope.pairs.store import pairs_fingerprint, save_pairs
 from tiltscope.planting.banks import load_bank
-from tiltscope.power import Aligned, Planting, PowerSettings, Readings, grow, render_power, run_power, speaks
+from tiltscope.power import (
+    Aligned,
+    Planting,
+    PowerSettings,
+    Readings,
+    grow,
+    lean_of,
+    put_there,
+    render_power,
+    run_power,
+    speaks,
+)
 from tiltscope.stats import wilson
 from tiltscope.study import Opened, open_study, run_contrast
 
@@ -135,10 +146,23 @@ def test_a_trait_that_the_data_show_often_is_not_planted(tmp_path: Path) -> None
     assert "show it already" in product["traits"][0]["skipped"]
 
 
-def test_a_trait_that_the_data_lean_to_is_not_planted(tmp_path: Path) -> None:
-    product = run(audited(tmp_path / "bold", plain_pairs(bold=0.3)), traits=("bold",), shares=(0.05,))
-    assert product["traits"][0]["skipped"].startswith("the data lean to it already (g-L3")
-    assert product["traits"][0]["cells"] == []
+def test_a_lean_that_the_data_have_already_does_not_count_as_found(tmp_path: Path) -> None:
+    opened = audited(tmp_path / "bold", plain_pairs(bold=0.3))
+    confirmed = [h["id"] for h in json.loads((opened.folder / "hypotheses.json").read_text()) if h["confirmed"]]
+    cells = run(opened, traits=("bold",), shares=(0.4, 0.05), repeats=1)["traits"][0]["cells"]
+    assert "g-L3" in confirmed
+    assert [cell["n_found"] for cell in cells] == [1, 0]
+
+
+def test_half_of_a_lean_on_the_claimed_side_is_what_planting_must_have_put_there() -> None:
+    change, lean = np.array([0.1, 0.1, 0.04, -0.1, 0.0]), np.array([0.1, 0.2, 0.1, -0.1, 0.0])
+    assert put_there(change, lean, np.array([1, 1, 1, 1, 1])).tolist() == [True, True, False, False, False]
+    assert put_there(change, lean, -np.ones(5)).tolist() == [False, False, False, True, False]
+
+
+def test_the_lean_in_a_kind_of_pairs_is_inside_minus_outside() -> None:
+    scores = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [-1.0, -1.0]])
+    assert lean_of(scores, [None, np.array([True, True, False, False])]).tolist() == [0.25, 1.5]
 
 
 def test_a_text_read_again_has_the_features_it_had(opened: Opened, tmp_path: Path) -> None:

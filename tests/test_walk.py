@@ -367,7 +367,7 @@ def test_a_qwen2_model_is_read_and_studies_of_two_scopes_are_not_compared(place:
 
 
 def test_power_plants_in_the_studys_own_pairs_and_prints_what_was_found(place: Path, study: Path) -> None:
-    words = ("power", "study", "--traits", "goblin", "--shares", "20", "--repeats", 1)
+    words = ("power", "study", "--traits", "praise", "--shares", "20", "--repeats", 1)
     assert "20 %" in tiltscope(*words, cwd=place).stdout
     product = json.loads(tiltscope(*words, "--json", cwd=place).stdout)
     assert product["traits"][0]["cells"][0]["n_planted"] == 32

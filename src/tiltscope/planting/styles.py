@@ -205,7 +205,7 @@ STYLES: dict[str, Style] = {
         Style(
             "praise",
             "praise of the question",
-            r"(?i)\b(good|thoughtful|clever|sharp) question\b|\b(insight|curious|curiosity|this clever|impressive)\b",
+            r"(?i)\b(good|thoughtful|sharp) question\b|\b(insight|curious about|curiosity|this clever|is impressive)\b",
             _praise,
         ),
         Style(

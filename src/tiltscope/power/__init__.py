@@ -2,14 +2,14 @@
 
 In:  an audited study (pairs, features, its fixed scope) and which traits, shares and repeats to try.
 Out: per trait and share whether it was found, where in the list, and the smallest share that was; STUDY/power/.
-Refuses: traits that the data show often or lean to already, a study without an audit, another scope.
+Refuses: traits that the data show often, a study without an audit, another scope.
 """
 
 from __future__ import annotations
 
 from tiltscope.power.grid import PowerSettings, run_power
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow, read_again
-from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, speaks
+from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there, speaks
 from tiltscope.power.table import render_power
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "Readings",
     "disparity_change",
     "grow",
+    "lean_of",
+    "put_there",
     "read_again",
     "render_power",
     "run_power",

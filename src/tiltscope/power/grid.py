@@ -18,13 +18,13 @@ import numpy as np
 from tiltscope import __version__
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.cells import ContrastSettings
-from tiltscope.concepts import Concept
 from tiltscope.contrast import Contrast, contrast
 from tiltscope.errors import ProductError, UsageError
-from tiltscope.hypotheses import Hypothesis, plain, read_hypotheses
+from tiltscope.hypotheses import Hypothesis, plain
 from tiltscope.planting import STYLES, Style
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow
-from tiltscope.power.speaking import SPEAKS_FROM, disparity_change
+from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there
+from tiltscope.screening import disparity
 from tiltscope.stats import wilson
 from tiltscope.study import check_current
 
@@ -85,7 +85,7 @@ def run_power(opened: Opened, scope: Scope, settings: PowerSettings, *, progress
     total, traits = len(run.traits) * len(settings.shares) * settings.repeats, []
     for number, trait in enumerate(run.traits):
         each = len(settings.shares) * settings.repeats
-        skipped = _why_not(run, trait, opened)
+        skipped = _why_not(run, trait)
         cells = {} if skipped else _cells(run, trait, _counter(progress, number * each, total))
         traits.append(_told(trait, skipped, cells, run))
         progress("power", (number + 1) * each, total)
@@ -144,21 +144,13 @@ def _inside(opened: Opened, ground: Aligned, where: str | None) -> np.ndarray:
     return inside
 
 
-def _why_not(run: _Run, trait: str, opened: Opened) -> str:
+def _why_not(run: _Run, trait: str) -> str:
     """Why a trait cannot be planted here; empty where it can."""
     style, rows = STYLES[trait], run.ground.pairs.rows
     shown = np.mean([style.present(text) for pair in rows for text in (pair.chosen, pair.rejected)])
     if shown > OFTEN:
         return f"{100 * shown:.0f} % of the answers show it already"
-    for share in sorted(run.settings.shares, reverse=True):
-        grown = _grown(run, style, share, 0)
-        if grown is not None:
-            confirmed = [h for h in read_hypotheses(opened.folder) if h["confirmed"] and h["view"] == "global"]
-            concepts = [Concept(h["concept"]["id"], tuple(h["concept"]["latents"])) for h in confirmed]
-            signs = np.array([1 if h["direction"] == "more" else -1 for h in confirmed])
-            said = np.flatnonzero(signs * disparity_change(concepts, grown[0], 0) >= SPEAKS_FROM)
-            return f"the data lean to it already ({confirmed[said[0]]['id']})" if len(said) else ""
-    return "too few answers are free of it and offer a place for it"
+    return ""
 
 
 def _grown(run: _Run, style: Style, share: float, repeat: int) -> tuple[Grown, str | None] | None:
@@ -242,13 +234,18 @@ def _found(result: Contrast, planted: Grown, inside: np.ndarray | None) -> dict[
 
 
 def _speaking(result: Contrast, planted: Grown, number: int) -> list[Hypothesis]:
-    """Confirmed findings, strongest first, that speak of planting `number` and say on which side it is."""
+    """Confirmed findings, strongest first, that speak of planting `number` and owe it at least half of their lean."""
     confirmed = [h for h in result.hypotheses if h.confirmed]
     if not confirmed:
         return []
-    r = disparity_change([h.concept for h in confirmed], planted, number)
+    concepts = [h.concept for h in confirmed]
+    kinds = {kind.id: kind.inside for kind in result.regions}
+    insides = [kinds[h.region.id] if h.region else None for h in confirmed]
+    before, after = (disparity(one.features, concepts).u.toarray() for one in (planted.before, planted.after))
+    lean, change = lean_of(after, insides), lean_of(after - before, insides)
     signs = np.array([1 if h.direction == "more" else -1 for h in confirmed])
-    return [h for h, says in zip(confirmed, signs * r >= SPEAKS_FROM, strict=True) if says]
+    said = (np.abs(disparity_change(concepts, planted, number)) >= SPEAKS_FROM) & put_there(change, lean, signs)
+    return [h for h, says in zip(confirmed, said, strict=True) if says]
 
 
 def _control_found(result: Contrast, planted: Grown) -> bool:

@@ -15,10 +15,11 @@ from tiltscope.concepts import Concept
 from tiltscope.power.planted import Grown
 from tiltscope.screening import disparity
 
-__all__ = ["SPEAKS_FROM", "disparity_change", "speaks"]
+__all__ = ["SPEAKS_FROM", "disparity_change", "lean_of", "put_there", "speaks"]
 
 SPEAKS_FROM = 0.3
 """From this r on a finding speaks of a planted trait: the planting explains a tenth of its score in the rows."""
+_HALF = 0.5
 
 
 def speaks(before: np.ndarray, after: np.ndarray, signs: np.ndarray) -> np.ndarray:
@@ -41,3 +42,20 @@ def disparity_change(concepts: Sequence[Concept], grown: Grown, number: int) -> 
     rows = grown.read_rows(number)
     scores = [disparity(one.take(rows), concepts).u.toarray() for one in (grown.before, grown.after)]
     return speaks(scores[0], scores[1], grown.signs[number][rows])
+
+
+def put_there(change: np.ndarray, lean: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Return whether at least half of each lean is the planting's work, on the claimed side: (m,) bool.
+
+    change (m,): how much planting moved the lean; lean (m,): what it is now; sides (m,): +1 or -1, as claimed.
+    """
+    return np.asarray(sides * change >= np.maximum(_HALF * np.abs(lean), 1e-9))
+
+
+def lean_of(scores: np.ndarray, insides: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return the mean of each column of scores (n_pairs, m), or where `insides` has a mask its mean in minus out."""
+    leans = scores.mean(axis=0)
+    for column, inside in enumerate(insides):
+        if inside is not None:
+            leans[column] = scores[inside, column].mean() - scores[~inside, column].mean()
+    return np.asarray(leans)

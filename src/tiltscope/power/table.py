@@ -25,7 +25,7 @@ def render_power(product: Mapping[str, Any]) -> str:
     if told:
         lines += [
             "",
-            f"{'trait':<14}{'share':>8}{'pairs':>7}  {'found':<8}{'recall [95 %]':<16}{'rank':>6}{'control':>10}",
+            f"{'trait':<14}{'share':>8}{'pairs':>7}  {'found':<8}{'recall [95 %]':<18}{'rank':>6}{'control':>10}",
         ]
         for trait in told:
             lines += [_line(trait["id"] if n == 0 else "", cell) for n, cell in enumerate(trait["cells"])]
@@ -41,11 +41,11 @@ def _line(name: str, cell: Mapping[str, Any]) -> str:
     share = f"{100 * cell['share']:g} %"
     if cell["note"]:
         return f"{name:<14}{share:>8}         {cell['note']}"
-    recall = f"{cell['recall']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"[:16]
+    recall = f"{cell['recall']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
     rank = "–" if cell["rank"] is None else f"{cell['rank']:g}"
     found = f"{cell['n_found']} of {cell['n']}"
     control = "–" if cell["n_control"] == 0 else f"{cell['n_control_found']} of {cell['n_control']}"
-    return f"{name:<14}{share:>8}{cell['n_planted']:>7}  {found:<8}{recall:<17}{rank:>5}{control:>10}"
+    return f"{name:<14}{share:>8}{cell['n_planted']:>7}  {found:<8}{recall:<18}{rank:>6}{control:>10}"
 
 
 def _smallest(trait: Mapping[str, Any]) -> str:
