@@ -211,6 +211,14 @@ def _need(package: str) -> None:
 @click.option(
     "--under", multiple=True, metavar="WRAPPER", help="Its unsafe prompts also under a jailbreak wrapper, or `all`."
 )
+@click.option("--lm-eval", "tasks", metavar="TASK[,TASK]", help="Also run these tasks of lm-evaluation-harness.")
+@click.option("--lm-eval-limit", type=click.IntRange(1), metavar="N", help="Their first N documents each.")
+@click.option(
+    "--lm-eval-path",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Tasks of your own, as the harness's YAML.",
+)
 @click.option("--judge", metavar="URL", help="An OpenAI-compatible endpoint that judges (off: it is sent answers).")
 @click.option("--judge-model", default="default", show_default=True, help="The model to ask there.")
 @click.option("--judge-key", envvar="TILTSCOPE_JUDGE_KEY", help="Its key (or TILTSCOPE_JUDGE_KEY).")
@@ -237,6 +245,7 @@ def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> Non
     Example:
       tiltscope evaluate runs/planned-0/model --out evals/planned-0 --behaviours bold,list,heading
       tiltscope evaluate runs/planned-0/model --out evals/safety --xstest $TILTSCOPE_DATA/xstest --under all
+      tiltscope evaluate runs/planned-0/model --out evals/arc --behaviours length --lm-eval arc_easy
     """
     from tiltscope.proving import run_evaluate
     from tiltscope.report.acts import render_evaluation
@@ -253,7 +262,7 @@ def _asked(options: dict[str, Any]) -> Any:
     from tiltscope.study import open_study
 
     left_out = frozenset(row.group for row in open_study(options["not_in"]).pairs.rows) if options["not_in"] else ()
-    wanted = tuple(name.strip() for name in (options["behaviours"] or "").split(",") if name.strip())
+    wanted = _names(options["behaviours"])
     if options["behaviours"] is not None and not wanted:
         raise UsageError("--behaviours names none", found=repr(options["behaviours"]), hint="leave it out for all")
     same = ("data", "n_prompts", "template", "max_length", "device", "endpoint", "n_answers", "temperature")
@@ -265,9 +274,23 @@ def _asked(options: dict[str, Any]) -> Any:
         xstest=options["xstest"],
         under=tuple(one.id for one in wrappers()) if "all" in options["under"] else options["under"],
         judge=Judge(options["judge"], options["judge_model"], options["judge_key"]) if options["judge"] else None,
+        harness=_harness(options),
         max_new_tokens=options["max_new_tokens"],
         **{name: options[name] for name in same},
     )
+
+
+def _names(listed: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in (listed or "").split(",") if name.strip()))
+
+
+def _harness(options: dict[str, Any]) -> Any:
+    from tiltscope.harness import Harness
+
+    limit, path, tasks = options["lm_eval_limit"], options["lm_eval_path"], _names(options["tasks"])
+    if not tasks and (options["tasks"] is not None or limit or path):
+        raise UsageError("--lm-eval names no task", found=repr(options["tasks"]), hint="--lm-eval arc_easy")
+    return Harness(tasks, limit, path) if tasks else None
 
 
 @main.command()
