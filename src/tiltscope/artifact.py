@@ -22,6 +22,7 @@ from tiltscope.errors import ProductError, StaleProductError
 __all__ = [
     "FORMAT_VERSION",
     "check_fresh",
+    "claim",
     "file_fingerprint",
     "fingerprint",
     "read_json",
@@ -149,3 +150,17 @@ def check_fresh(manifest: Mapping[str, Any], inputs: Mapping[str, str], *, where
                 found=f"made from {recorded.get(name)}, at hand {now}",
                 hint=f"rerun: tiltscope {verb}",
             )
+
+
+def claim(folder: Path, asked: str, *, what: str, verb: str, found: str) -> None:
+    """Write FOLDER/asked.json, the fingerprint of what is asked; a folder that was asked something else is refused."""
+    path = folder / "asked.json"
+    held = read_object(path, "asked", verb=verb)["asked"] if path.exists() else asked
+    if held != asked:
+        raise ProductError(
+            f"this folder holds another {what}",
+            where=str(folder),
+            found=found,
+            hint="give another --out, or remove this one",
+        )
+    write_json(path, {"asked": asked})

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tiltscope.artifact import fingerprint, read_object, write_json, write_text
+from tiltscope.artifact import claim, fingerprint, read_object, write_text
 from tiltscope.behaviours.measured import (
     Behaviour,
     Prompt,
@@ -24,8 +25,9 @@ from tiltscope.behaviours.measured import (
     prompts_of,
 )
 from tiltscope.behaviours.safety import load_xstest, refusal_behaviours, wrapped
-from tiltscope.errors import ProductError, UsageError
+from tiltscope.errors import UsageError
 from tiltscope.evaluation import (
+    AnswerFunction,
     Comparison,
     EndpointAnswers,
     Evaluation,
@@ -41,6 +43,7 @@ from tiltscope.evaluation import (
 )
 from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
+from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn
 from tiltscope.plan import Decision, load_plan
@@ -58,6 +61,9 @@ from tiltscope.verdict import (
     read_limits,
     write_verdict,
 )
+
+if TYPE_CHECKING:
+    from tiltscope.lm import Policy
 
 __all__ = ["Asked", "draft_gate", "run_compare", "run_evaluate", "run_gate"]
 
@@ -86,6 +92,8 @@ class Asked:
     under: tuple[str, ...] = ()
     """… the unsafe ones also under these jailbreak wrappers."""
     judge: Judge | None = None
+    harness: Harness | None = None
+    """Tasks of lm-evaluation-harness, measured beside the behaviours."""
     template: str | None = None
     max_length: int = 1024
     device: str | None = None
@@ -101,11 +109,39 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
 
     Prompts of `data` that do not fit into max_length are passed over for the next ones.
     """
+    if asked.harness:
+        check_harness(asked.harness)
     if asked.endpoint:
         return _ask_endpoint(model, out, asked)
-    from tiltscope.lm import Sampling, Unreadable, generate, load_policy
+    from tiltscope.lm import load_policy
 
     policy = load_policy(model, device=asked.device, template=asked.template, max_length=asked.max_length)
+    behaviours, prompts, rows = _fitting_questions(policy, asked)
+    settings = _settings(policy.fingerprint, asked)
+    asked_for = [[one.id, one.definition] for one in behaviours] + ([asked.harness.key] if asked.harness else [])
+    claim(
+        out,
+        fingerprint(_settings_key(settings), asked_for, _prompts_key(prompts)),
+        what="evaluation",
+        verb="evaluate",
+        found="another model, other prompts, behaviours or settings",
+    )
+    answer = _answering(policy, len(prompts), progress)
+    found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
+    found = replace(found, name=out.name)  # "model" is what every run calls its weights
+    if rows:
+        values = _nll(policy, rows, progress)
+        found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
+    if asked.harness:
+        more = harness_scores(policy, asked.harness, out, progress=progress)
+        found = replace(found, scores=(*found.scores, *more))
+    write_evaluation(found, out)
+    return found
+
+
+def _fitting_questions(policy: Policy, asked: Asked) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:
+    """What to ask this model; prompts of the library that do not fit it are refused."""
+    from tiltscope.lm import Unreadable
 
     def fits(prompt: Sequence[Turn]) -> bool:
         try:
@@ -119,12 +155,14 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
         raise UsageError(
             "these prompts do not fit the model", found=", ".join(too_long[:5]), hint="a larger --max-length"
         )
-    settings = _settings(policy.fingerprint, asked)
-    _claim(
-        out,
-        fingerprint(_settings_key(settings), [(one.id, one.definition) for one in behaviours], _prompts_key(prompts)),
-    )
-    done, n_asked = {"n": 0}, len(prompts)
+    return behaviours, prompts, rows
+
+
+def _answering(policy: Policy, n_asked: int, progress: Progress | None) -> AnswerFunction:
+    """The model as a function from prompts to answers; the bar counts prompts."""
+    from tiltscope.lm import Sampling, generate
+
+    done = {"n": 0}
 
     def answer(
         prompts: Sequence[tuple[Turn, ...]], *, n: int, seed: int, temperature: float, max_new_tokens: int
@@ -135,27 +173,7 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
             progress("answers", min(done["n"], n_asked), n_asked)
         return texts
 
-    found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
-    found = replace(found, name=out.name)  # "model" is what every run calls its weights
-    if rows:
-        values = _nll(policy, rows, progress)
-        found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
-    write_evaluation(found, out)
-    return found
-
-
-def _claim(out: Path, asked: str) -> None:
-    """Refuse a folder that holds an evaluation of something else."""
-    path = out / "asked.json"
-    held = read_object(path, "asked", verb="evaluate")["asked"] if path.exists() else asked
-    if held != asked:
-        raise ProductError(
-            "this folder holds another evaluation",
-            where=str(out),
-            found="another model, other prompts, behaviours or settings",
-            hint="give another --out, or remove this one",
-        )
-    write_json(path, {"asked": asked})
+    return answer
 
 
 def _settings_key(settings: EvaluationSettings) -> list[object]:
@@ -176,6 +194,8 @@ def _settings(model: str, asked: Asked) -> EvaluationSettings:
 
 def _ask_endpoint(model: str | None, out: Path, asked: Asked) -> Evaluation:
     assert asked.endpoint is not None
+    if asked.harness:
+        raise UsageError("--lm-eval needs a model's weights", found="--endpoint", hint="give MODEL instead")
     behaviours, prompts, _ = _questions(asked, lambda prompt: True)
     answers = EndpointAnswers(asked.endpoint, model or "default")
     found = evaluate(answers, behaviours, prompts, _settings(answers.name, asked), folder=out, judge=asked.judge)
@@ -220,11 +240,10 @@ def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
     return rows
 
 
-def _nll(policy: object, rows: Sequence[Pair], progress: Progress | None) -> dict[str, float]:
+def _nll(policy: Policy, rows: Sequence[Pair], progress: Progress | None) -> dict[str, float]:
     """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
-    from tiltscope.lm import Policy, Unreadable, response_logps
+    from tiltscope.lm import Unreadable, response_logps
 
-    assert isinstance(policy, Policy)
     texts = {}
     for row in rows[:_N_NLL]:
         try:

@@ -15,8 +15,14 @@ import traceback
 
 import click
 
-from tiltscope.cli import act as act  # the verbs register themselves
+# The verbs register themselves, in the order of the street.
+# isort: off
+from tiltscope.cli import data as data
 from tiltscope.cli import audit as audit
+from tiltscope.cli import act as act
+from tiltscope.cli import prove as prove
+
+# isort: on
 from tiltscope.cli.shared import main
 from tiltscope.errors import ProductError, TiltscopeError
 

@@ -1,4 +1,4 @@
-"""The verbs from a dataset to findings and a plan to fill in."""
+"""The verbs from pairs to findings and a plan to fill in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tiltscope.cli.shared import (
     json_,
     load_settings,
     main,
-    max_length,
     namer_,
     namer_options,
     need_torch,
@@ -29,28 +28,6 @@ from tiltscope.errors import UsageError
 
 if TYPE_CHECKING:
     from tiltscope.pairs import LoadSettings, Pairs
-
-
-@main.command()
-@click.argument("data")
-@data_options
-@max_length
-@seed_
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also keep the product in this study.")
-@json_
-def check(data: str, out: Path | None, max_length: int, as_json: bool, **options: Any) -> None:
-    """Describe DATA before any model loads: shape, refused rows, and the preflight checklist.
-
-    \b
-    Example:
-      tiltscope check pairs.jsonl.gz
-    """
-    from tiltscope.checklist import render_check
-    from tiltscope.study import load_data, run_check
-
-    settings = load_settings(options)
-    product = run_check(load_data(data, settings), out, max_length=max_length, seed=settings.seed)
-    print_(product, as_json, render_check)
 
 
 @main.command()

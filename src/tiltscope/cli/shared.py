@@ -46,21 +46,23 @@ out_ = click.option(
     help="The study: one folder that holds every product.",
 )
 study_ = click.argument("study", type=click.Path(file_okay=False, path_type=Path), default=Path("study"))
-data_options = options_(
-    click.option(
-        "--map", "columns", multiple=True, metavar="FIELD=COLUMN", help="Name a column: prompt, chosen or rejected."
-    ),
-    click.option(
-        "--group", metavar="COLUMN", help="Pairs that share this value are one witness (a conversation, say)."
-    ),
-    click.option(
-        "--domain", metavar="COLUMN", help="Report by this column (default: source, domain, category … if there)."
-    ),
-    click.option(
-        "--sample", type=click.IntRange(1), metavar="N", help="Take N pairs at random (seeded), in file order."
-    ),
-    click.option("--allow-refused", is_flag=True, help="Go on even if more than 5 % of the rows are refused."),
+_map = click.option(
+    "--map", "columns", multiple=True, metavar="FIELD=COLUMN", help="Name a column: prompt, chosen or rejected."
 )
+_group = click.option(
+    "--group", metavar="COLUMN", help="Pairs that share this value are one witness (a conversation, say)."
+)
+_domain = click.option(
+    "--domain", metavar="COLUMN", help="Report by this column (default: source, domain, category … if there)."
+)
+_sample = click.option(
+    "--sample", type=click.IntRange(1), metavar="N", help="Take N pairs at random (seeded), in file order."
+)
+_allow_refused = click.option(
+    "--allow-refused", is_flag=True, help="Go on even if more than 5 % of the rows are refused."
+)
+data_options = options_(_map, _group, _domain, _sample, _allow_refused)
+sft_options = options_(_map, _sample, _allow_refused)
 max_length = click.option(
     "--max-length",
     default=1024,
@@ -68,8 +70,18 @@ max_length = click.option(
     type=click.IntRange(8),
     help="Tokens of prompt and answer that are read (and later trained on); what it cuts is counted.",
 )
+_model = click.option(
+    "--model", metavar="ID", help="Hub id or local folder (default: the embedded SmolLM2-135M-Instruct)."
+)
+_template = click.option(
+    "--template",
+    metavar="NAME|FILE",
+    help="Chat template for a model without one: chatml, llama3, plain, human_assistant.",
+)
+_device = click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one).")
+model_options = options_(_model, _template, _device, max_length)
 read_options = options_(
-    click.option("--model", metavar="ID", help="Hub id or local folder (default: the embedded SmolLM2-135M-Instruct)."),
+    _model,
     click.option("--layer", type=int, help="Read the residual stream after this layer (default: the middle one)."),
     click.option(
         "--sae",
@@ -78,12 +90,8 @@ read_options = options_(
         metavar="train|PATH",
         help="Fit an autoencoder on these answers, or use a saved one.",
     ),
-    click.option(
-        "--template",
-        metavar="NAME|FILE",
-        help="Chat template for a model without one: chatml, llama3, plain, human_assistant.",
-    ),
-    click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one)."),
+    _template,
+    _device,
     max_length,
 )
 
@@ -133,7 +141,7 @@ def load_settings(options: dict[str, Any]) -> LoadSettings:
         if columns.setdefault(field, column) != column:
             raise UsageError("--map names two columns for one field", found=f"{columns[field]} and {column} as {field}")
     names = ("group", "domain", "sample", "seed", "allow_refused")
-    return LoadSettings(columns=columns, **{key: options[key] for key in names})
+    return LoadSettings(columns=columns, **{key: options[key] for key in names if key in options})
 
 
 def read_settings(options: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """A preference file becomes `Pairs`: rows refused one by one, ids by content, witnesses by shared prompt.
 
 In:  a source (see `records`) and `LoadSettings`.
-Out: `Pairs`.
+Out: `Pairs`; of SFT data, pairs whose rejected side is still empty.
 Refuses: a source of which no record, or less than 95 %, can be read, and columns that are nowhere (`DataError`).
 """
 
@@ -11,7 +11,7 @@ import difflib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ import numpy as np
 from tiltscope.artifact import fingerprint
 from tiltscope.errors import DataError, UsageError
 from tiltscope.pairs.records import read_records
-from tiltscope.pairs.shapes import Draft, column_value, parse_row
+from tiltscope.pairs.shapes import SFT_ANSWERS, Draft, column_value, parse_row, parse_sft_row
 from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal
 
-__all__ = ["load_pairs", "pairs_fingerprint"]
+__all__ = ["load_pairs", "load_sft", "pairs_fingerprint"]
+
+_Parse = Callable[[int, object, Mapping[str, str]], Draft | Refusal]
 
 _MAX_REFUSED = 0.05
 _FIELDS = ("prompt", "chosen", "rejected")
@@ -43,9 +45,21 @@ def load_pairs(source: str | Path, settings: LoadSettings | None = None) -> Pair
         DataError: nothing can be read, a needed column is nowhere, or more than 5 % of the records are refused.
         UsageError: a setting that cannot be used.
     """
-    settings = settings or LoadSettings()
+    return _load(source, settings or LoadSettings(), parse_row)
+
+
+def load_sft(source: str | Path, settings: LoadSettings | None = None) -> Pairs:
+    """Read data with one answer per prompt: it becomes `chosen`, and `rejected` stays empty until a model answers.
+
+    `messages` whose last turn is the assistant's, `prompt` and `completion` as text or messages, or wherever
+    `settings.columns` maps prompt and chosen. Everything else is as in `load_pairs`, and raises the same.
+    """
+    return _load(source, settings or LoadSettings(), parse_sft_row)
+
+
+def _load(source: str | Path, settings: LoadSettings, parse: _Parse) -> Pairs:
     _check_settings(settings)
-    drafts, refused = _parse(source, settings.columns)
+    drafts, refused = _parse(source, settings.columns, parse)
     _check_columns(str(source), settings, drafts, refused)
     _check_refused(str(source), settings, drafts, refused)
     domain = settings.domain or _find_domain(drafts)
@@ -70,11 +84,11 @@ def _check_settings(settings: LoadSettings) -> None:
         raise UsageError("a sample needs at least one pair", found=f"--sample {settings.sample}")
 
 
-def _parse(source: str | Path, columns: Mapping[str, str]) -> tuple[list[Draft], list[Refusal]]:
+def _parse(source: str | Path, columns: Mapping[str, str], parse: _Parse) -> tuple[list[Draft], list[Refusal]]:
     drafts: list[Draft] = []
     refused: list[Refusal] = []
     for record in read_records(source):
-        parsed = record.refusal or parse_row(record.row, record.value, columns)
+        parsed = record.refusal or parse(record.row, record.value, columns)
         if isinstance(parsed, Refusal):
             found = f"{parsed.found}; the record has {_keys(record.value)}" if parsed.reason == "missing_key" else ""
             refused.append(replace(parsed, found=found) if found else parsed)
@@ -94,20 +108,45 @@ def _check_columns(source: str, settings: LoadSettings, drafts: Sequence[Draft],
     lacking = [r for r in refused if r.reason == "missing_key"]
     if not drafts and lacking and len(lacking) >= 0.95 * len(refused):
         key, _, has = lacking[0].found.partition("; the record has ")
-        name = next((n for n, path in settings.columns.items() if path == key), key)
-        raise _no_column(source, key, has.split(", "), f"--map {name}=")
+        columns = has.split(", ")
+        if _one_answer(key, columns):
+            raise DataError(
+                "these rows have one answer each: there is no rejected side to compare with",
+                where=source,
+                found=f"columns {has}",
+                hint=_answer_command(source, settings.columns),
+            )
+        names = {**dict.fromkeys(SFT_ANSWERS, "chosen"), **{path: name for name, path in settings.columns.items()}}
+        raise _no_column(source, key, columns, f"--map {names.get(key, key)}=")
     for option, column in (("--group ", settings.group), ("--domain ", settings.domain)):
         if column and drafts and all(column_value(draft.record, column) is None for draft in drafts):
             raise _no_column(source, column, [str(key) for key in drafts[0].record], option)
 
 
+def _one_answer(key: str, columns: Sequence[str]) -> bool:
+    """Whether what lacks `key` looks like SFT data, and not like a preference file with a misspelt column."""
+    if key == "chosen":
+        return bool(set(SFT_ANSWERS) & set(columns))
+    return key == "rejected" and not _nearest(key, columns)
+
+
+def _nearest(key: str, columns: Sequence[str]) -> str:
+    return next(iter(difflib.get_close_matches(key, columns, n=1, cutoff=0.5)), "")
+
+
+def _answer_command(source: str, columns: Mapping[str, str]) -> str:
+    """The command that lets the model write the rejected side."""
+    named = "".join(f" --map {name}={path}" for name, path in columns.items())
+    return f"tiltscope answer {source}{named} --out pairs.jsonl"
+
+
 def _no_column(source: str, key: str, columns: Sequence[str], option: str) -> DataError:
-    near = difflib.get_close_matches(key, columns, n=1, cutoff=0.5)
+    near = _nearest(key, columns)
     return DataError(
-        f"no record has the field {key!r}" + (f"; the nearest is {near[0]!r}" if near else ""),
+        f"no record has the field {key!r}" + (f"; the nearest is {near!r}" if near else ""),
         where=source,
         found="columns " + ", ".join(columns),
-        hint=f"{option}{near[0] if near else 'COLUMN'}",
+        hint=f"{option}{near or 'COLUMN'}",
     )
 
 
@@ -150,6 +189,7 @@ def _find_domain(drafts: Sequence[Draft]) -> str | None:
 
 def _pairs(drafts: Sequence[Draft], settings: LoadSettings, domain: str | None) -> tuple[Pair, ...]:
     used = {settings.columns.get(name, name).split(".")[0] for name in _FIELDS} | {*settings.columns.values()}
+    used |= {*SFT_ANSWERS} if not any(draft.rejected for draft in drafts) else set()
     groups = _groups(drafts, settings.group)
     seen: Counter[str] = Counter()
     rows = []

@@ -1,6 +1,7 @@
 """One record of any known shape becomes a prompt and two answers.
 
 In:  an object with `chosen` and `rejected` (text or messages) and often `prompt`; or wherever `columns` says they are.
+     Of SFT data: `messages`, or `prompt` and `completion`.
 Out: `Draft`, or the refusal of the row.
 Refuses: a record whose two answers are not one assistant message each after the same prompt. It never guesses a key.
 """
@@ -15,7 +16,10 @@ from typing import Any
 
 from tiltscope.pairs.types import Refusal, Turn
 
-__all__ = ["Draft", "column_value", "parse_row", "peek"]
+__all__ = ["SFT_ANSWERS", "Draft", "column_value", "parse_row", "parse_sft_row", "peek"]
+
+SFT_ANSWERS = ("messages", "completion")
+"""Where SFT data hold their one answer."""
 
 _ROLES = {
     **{"system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user"},
@@ -77,10 +81,31 @@ def parse_row(row: int, record: object, columns: Mapping[str, str]) -> Draft | R
         rejected = _field(record, columns, "rejected")
         prompt = _field(record, columns, "prompt", needed="prompt" in columns)
         shape, turns, good, bad = _by_shape(prompt, chosen, rejected)
-        _check(turns, good, bad)
+        _check(turns, {"chosen": good, "rejected": bad})
+        if good.strip() == bad.strip():
+            raise _Refused("identical_answers", peek(good))
     except _Refused as refused:
         return Refusal(row, refused.reason, refused.found)
     return Draft(row, shape, turns, good, bad, record)
+
+
+def parse_sft_row(row: int, record: object, columns: Mapping[str, str]) -> Draft | Refusal:
+    """Read one record that holds one answer, as `chosen`; `rejected` stays empty.
+
+    The answer is in `messages` (its last turn), else in `completion`, or where `columns` maps `chosen`.
+    """
+    if not isinstance(record, Mapping):
+        return Refusal(row, "not_an_object", peek(record))
+    usual = next((name for name in SFT_ANSWERS if name in record), SFT_ANSWERS[0])
+    try:
+        answer = _as_messages(_field(record, {"chosen": usual, **columns}, "chosen"))
+        alone = isinstance(answer, str) and not _is_transcript(answer)
+        prompt = _field(record, columns, "prompt", needed=alone or "prompt" in columns)
+        shape, turns, text, _ = _by_shape(prompt, answer, answer)
+        _check(turns, {"answer": text})
+    except _Refused as refused:
+        return Refusal(row, refused.reason, refused.found)
+    return Draft(row, f"{shape}, one answer", turns, text, "", record)
 
 
 def _field(record: Mapping[str, Any], columns: Mapping[str, str], name: str, *, needed: bool = True) -> Any:
@@ -243,17 +268,15 @@ def _from_transcripts(chosen: str, rejected: str) -> _Parts:
     return "Human/Assistant transcripts", turns, good, bad
 
 
-def _check(prompt: tuple[Turn, ...], chosen: str, rejected: str) -> None:
-    """Refuse what no model can be shown, and what says nothing."""
+def _check(prompt: tuple[Turn, ...], answers: Mapping[str, str]) -> None:
+    """Refuse what no model can be shown."""
     if not any(turn.content.strip() for turn in prompt if turn.role != "system"):
         raise _Refused("empty_prompt")
-    for name, text in (("chosen", chosen), ("rejected", rejected)):
+    for name, text in answers.items():
         if not text.strip():
             raise _Refused("empty_answer", f"{name} is {text!r:.40}")
-    for text in (*(turn.content for turn in prompt), chosen, rejected):
+    for text in (*(turn.content for turn in prompt), *answers.values()):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise _Refused("lone_surrogate", f"U+{ord(text[error.start]):04X} at character {error.start}") from None
-    if chosen.strip() == rejected.strip():
-        raise _Refused("identical_answers", peek(chosen))

@@ -13,6 +13,7 @@ from typing import Any
 from tiltscope.report.text import counted, fit, number, one_line, percent, signed, wrapped
 
 __all__ = [
+    "render_answered",
     "render_cleaned",
     "render_comparison",
     "render_evaluation",
@@ -31,6 +32,19 @@ _PLAIN = "No decision changes training, so this recipe is plain training on all 
 
 def _indented(text: str, by: int = 2) -> list[str]:
     return [" " * by + line for line in wrapped(text, _WIDTH - by)]
+
+
+def render_answered(product: Row) -> str:
+    """Return how many rows became pairs, and why the others did not."""
+    limit = number(product["settings"]["max_new_tokens"])
+    lines = [one_line(f"{product['out']}: {number(product['n_pairs'])} pairs", limit=_WIDTH)]
+    for one in product["refused"]:
+        lines += _indented(f"{number(one['n'])} rows refused: {one['explanation']}")
+    for one in product["left_out"]:
+        lines += _indented(f"{number(one['n'])} rows left out: {one['explanation']}")
+    if product["n_cut"]:
+        lines += _indented(f"{number(product['n_cut'])} answers reach {limit} tokens, where an answer is cut")
+    return "\n".join([*lines, *wrapped(f"next: tiltscope audit {product['out']}", _WIDTH)])
 
 
 def render_measured(decisions: Sequence[Row]) -> str:
