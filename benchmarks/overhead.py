@@ -201,7 +201,7 @@ def main() -> None:
         start = StartingModel(options.model)
         took = measure(arms(start, config, pairs, Path(scratch)), config, options.steps, options.warm)
     body = {
-        "what": "seconds per DPO step by arm, alternating in one run; ratios to plain TRL and to our trainer with nothing to do",
+        "what": "seconds per DPO step by arm, alternating; ratios to plain TRL and to our trainer with nothing to do",
         "model": start.source.name,
         "settings": {name: getattr(options, name) for name in ("steps", "warm", "batch", "words", "fp32")},
         "machine": {
