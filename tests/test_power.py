@@ -154,6 +154,12 @@ def test_a_lean_that_the_data_have_already_does_not_count_as_found(tmp_path: Pat
     assert [cell["n_found"] for cell in cells] == [1, 0]
 
 
+def test_a_control_is_not_found_because_the_data_lean_to_it_already(tmp_path: Path) -> None:
+    opened = audited(tmp_path / "bold", plain_pairs(bold=0.3))
+    cell = run(opened, traits=("numbered",), shares=(0.05,), repeats=1)["traits"][0]["cells"][0]
+    assert (cell["records"][0]["control"], cell["n_control_found"]) == ("bold", 0)
+
+
 def test_half_of_a_lean_on_the_claimed_side_is_what_planting_must_have_put_there() -> None:
     change, lean = np.array([0.1, 0.1, 0.04, -0.1, 0.0]), np.array([0.1, 0.2, 0.1, -0.1, 0.0])
     assert put_there(change, lean, np.array([1, 1, 1, 1, 1])).tolist() == [True, True, False, False, False]

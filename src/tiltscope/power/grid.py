@@ -25,7 +25,7 @@ from tiltscope.planting import STYLES, Style
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow
 from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there
 from tiltscope.screening import disparity
-from tiltscope.stats import wilson
+from tiltscope.stats import explore_mask, wilson
 from tiltscope.study import check_current
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _planted_audit(run: _Run, trait: str, share: float, repeat: int) -> dict[str
             "n_confirmed": sum(h.confirmed for h in result.hypotheses),
             **_found(result, planted, None if run.settings.where is None else run.inside),
             "control": control,
-            "control_found": None if control is None else _control_found(result, planted),
+            "control_found": None if control is None else _control_found(result, planted, run.contrast.seed),
         }
     )
     return record
@@ -238,23 +238,36 @@ def _speaking(result: Contrast, planted: Grown, number: int) -> list[Hypothesis]
     confirmed = [h for h in result.hypotheses if h.confirmed]
     if not confirmed:
         return []
-    concepts = [h.concept for h in confirmed]
-    kinds = {kind.id: kind.inside for kind in result.regions}
-    insides = [kinds[h.region.id] if h.region else None for h in confirmed]
-    before, after = (disparity(one.features, concepts).u.toarray() for one in (planted.before, planted.after))
-    lean, change = lean_of(after, insides), lean_of(after - before, insides)
-    signs = np.array([1 if h.direction == "more" else -1 for h in confirmed])
-    said = (np.abs(disparity_change(concepts, planted, number)) >= SPEAKS_FROM) & put_there(change, lean, signs)
-    return [h for h, says in zip(confirmed, said, strict=True) if says]
+    owed = _owed(confirmed, result, planted, number, np.ones(len(planted.signs[0]), bool))
+    r = np.abs(disparity_change([h.concept for h in confirmed], planted, number))
+    return [h for h, says in zip(confirmed, owed & (r >= SPEAKS_FROM), strict=True) if says]
 
 
-def _control_found(result: Contrast, planted: Grown) -> bool:
-    """Whether a confirmed finding speaks of the control, on either side, and not more of the trait."""
-    confirmed = [h.concept for h in result.hypotheses if h.confirmed]
+def _control_found(result: Contrast, planted: Grown, seed: int) -> bool:
+    """Whether a confirmed finding speaks of the control, not more of the trait, and owes it its lean.
+
+    Over all pairs the control leans nowhere; on the half that confirms, chance may have put more of it on one side.
+    """
+    confirmed = [h for h in result.hypotheses if h.confirmed]
     if not confirmed:
         return False
-    trait, control = (np.abs(disparity_change(confirmed, planted, k)) for k in (0, 1))
-    return bool(((control >= SPEAKS_FROM) & (control > trait)).any())
+    confirm = ~explore_mask([pair.group for pair in planted.before.pairs.rows], seed)
+    trait, control = (np.abs(disparity_change([h.concept for h in confirmed], planted, k)) for k in (0, 1))
+    owed = _owed(confirmed, result, planted, 1, confirm)
+    return bool((owed & (control >= SPEAKS_FROM) & (control > trait)).any())
+
+
+def _owed(
+    findings: Sequence[Hypothesis], result: Contrast, planted: Grown, number: int, rows: np.ndarray
+) -> np.ndarray:
+    """Whether planting `number` put at least half of each finding's lean there, over some rows (n_pairs,) bool."""
+    concepts = [h.concept for h in findings]
+    kinds = {kind.id: kind.inside[rows] for kind in result.regions}
+    insides = [kinds[h.region.id] if h.region else None for h in findings]
+    before, after = (disparity(one.features, concepts).u.toarray() for one in (planted.before, planted.after))
+    change = (after - before) * (planted.signs[number] != 0)[:, None]
+    signs = np.array([1 if h.direction == "more" else -1 for h in findings])
+    return put_there(lean_of(change[rows], insides), lean_of(after[rows], insides), signs)
 
 
 def _names_place(hypothesis: Hypothesis, result: Contrast, inside: np.ndarray) -> bool:
