@@ -198,6 +198,9 @@ def load(tmp_path: Path, text: str, **more: Any) -> Plan:
     return load_plan(path, **more)
 
 
+AIMED = BOLD.replace("strength: 2", "aim_rate: start")
+
+
 def entry(**changes: Any) -> str:
     """A sound decision with some keys changed; None takes a key out."""
     body = yaml.safe_load(BOLD)[0] | changes
@@ -233,7 +236,7 @@ def test_a_filled_plan_drafted_again_loads_as_it_was(tmp_path: Path) -> None:
     study = made_study.make(tmp_path / "s")
     write_draft(study)
     check = {"kind": "concept", "check": {"rule": "bold"}}
-    edit(study, 0, action="suppress", strength=4, hold=["g-L33"], reason="loud", reviewer="Ada", detector=check)
+    edit(study, 0, action="suppress", aim_rate="start", hold=["g-L33"], reason="loud", reviewer="Ada", detector=check)
     edit(study, 1, action="allow", reason="fine", note={"asked": ["legal"]})
     edit(study, 2, action="amplify", aim_rate="start", reason="wanted", accept_weak=True)
     before = load_plan(study / "plan.yaml")
@@ -256,12 +259,12 @@ def test_a_plan_whose_finding_turned_round_loads_with_the_new_one_undecided(tmp_
 
 def test_every_field_of_a_decision_is_read(tmp_path: Path) -> None:
     detector = {"kind": "regex", "pattern": r"\bgoblins?\b", "by": "present", "words": True, "check": {"rule": "bold"}}
-    changes = {"method": "steering_ratio", "strength": 0.5, "where": "P4@2.5", "side": "both", "hold": ["g-L9", "x"]}
+    changes = {"method": "steering_ratio", "strength": 0.5, "where": "P4@2.5", "side": "both"}
     text = entry(**changes, detector=detector, reviewer=7, accept_weak=True)
-    (one,) = load(tmp_path, text, known_ids={"g-L9", "x"}).decisions
+    (one,) = load(tmp_path, text).decisions
     assert (one.number, one.line, one.name) == (1, line_of(text, "hypothesis"), "bold text")
     assert (one.method, one.strength, one.aim_rate, one.effect) == ("steering_ratio", 0.5, None, "drop")
-    assert (one.where, one.side, one.hold, one.reviewer) == ("P4@2.5", "both", ("g-L9", "x"), "7")
+    assert (one.where, one.side, one.hold, one.reviewer) == ("P4@2.5", "both", (), "7")
     assert one.detector is not None
     assert one.detector.check == DetectorSpec("rule", "bold")
     assert (one.detector.source, one.detector.by, one.detector.words) == (r"\bgoblins?\b", "present", True)
@@ -306,7 +309,7 @@ def test_an_instruction_is_one_text_or_candidates_to_choose_from(tmp_path: Path)
 
 
 def test_an_answer_of_yaml_is_still_the_text_that_was_written(tmp_path: Path) -> None:
-    text = HEAD + BOLD.replace("too loud", "no") + "  reviewer: 007\n  hold: [on]\n"
+    text = HEAD + AIMED.replace("too loud", "no") + "  reviewer: 007\n  hold: [on]\n"
     (one,) = load(tmp_path, text, known_ids={"on"}).decisions
     assert (one.reason, one.reviewer, one.hold) == ("no", "007", ("on",))
 
@@ -460,9 +463,15 @@ def test_decisions_on_one_detector_in_places_that_do_not_meet_are_fine(tmp_path:
     assert len(load(tmp_path, HEAD + here + there.replace("suppress", "amplify")).active) == 2
 
 
+def test_hold_beside_a_strength_would_change_nothing_and_is_refused(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, entry(hold=["x"]), known_ids=["x"])
+    assert "beside an aim_rate only" in refused.what
+    assert "aim_rate: start" in refused.hint
+
+
 def test_hold_may_name_any_finding_of_the_study_and_any_decision_of_the_plan(tmp_path: Path) -> None:
     other = BOLD.replace("g-L1", "g-L2").replace("suppress", "undecided")
-    held = BOLD + "  hold: [g-L2, r-K3-L5]\n" + other
+    held = AIMED + "  hold: [g-L2, r-K3-L5]\n" + other
     assert load(tmp_path, HEAD + held, known_ids=["r-K3-L5"]).active[0].hold == ("g-L2", "r-K3-L5")
     assert "r-K3-L5" in refusal(tmp_path, HEAD + held).what
 
@@ -531,7 +540,7 @@ def test_latents_without_a_scope_mean_nothing_and_rules_do(tmp_path: Path) -> No
 def test_the_fingerprint_of_a_plan_sees_decisions_and_not_comments(tmp_path: Path) -> None:
     base = load(tmp_path, entry()).fingerprint
     assert load(tmp_path, "# a remark\n" + entry()).fingerprint == base
-    for changes in ({"strength": 3}, {"action": "amplify"}, {"reason": "other"}, {"where": "K3"}, {"hold": ["x"]}):
+    for changes in ({"strength": 3}, {"action": "amplify"}, {"reason": "other"}, {"where": "K3"}):
         assert load(tmp_path, entry(**changes), known_ids=["x"]).fingerprint != base
 
 

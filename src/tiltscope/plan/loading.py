@@ -282,13 +282,24 @@ def _check_ids(decisions: Sequence[Decision], entries: Sequence[Written], known_
                 hint="take one of the two out",
             )
         first[one.hypothesis] = one
-    known = {*(known_ids or ()), *(one.hypothesis for one in decisions if one.hypothesis)}
+    known = None
+    if known_ids is not None:
+        known = {*known_ids, *(one.hypothesis for one in decisions if one.hypothesis)}
     for one, entry in zip(decisions, entries, strict=True):
-        for held in (entry.get("hold") or Written("", [])).value if one.hold else ():
-            if known_ids is not None and held.text not in known:
-                raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
-            if held.text == one.hypothesis:
-                raise held.refused("a decision cannot hold what it changes")
+        if one.hold:
+            _check_hold(one, entry, known)
+
+
+def _check_hold(one: Decision, entry: Written, known: Collection[str] | None) -> None:
+    for held in entry.value["hold"].value:
+        if known is not None and held.text not in known:
+            raise held.refused(f"hold names {held.text!r}, which is no finding", hint=nearest(held.text, known))
+        if held.text == one.hypothesis:
+            raise held.refused("a decision cannot hold what it changes")
+    if one.aim_rate is None and one.action in ("suppress", "amplify"):
+        what = "hold acts beside an aim_rate only: here it would change nothing"
+        hint = "aim_rate: start in place of the strength, or leave hold out"
+        raise entry.value["hold"].refused(what, hint=hint)
 
 
 def _check_detectors(decisions: Sequence[Decision], entries: Sequence[Written]) -> None:
