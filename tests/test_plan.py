@@ -461,6 +461,7 @@ def test_another_method_another_detector_or_no_wish_is_no_second_decision(
 def test_decisions_on_one_detector_in_places_that_do_not_meet_are_fine(tmp_path: Path) -> None:
     here, there = (BOLD.replace("g-L1", f"r-{one}").replace("everywhere", one) for one in ("K3", "K4"))
     assert len(load(tmp_path, HEAD + here + there.replace("suppress", "amplify")).active) == 2
+    assert len(load(tmp_path, HEAD + BOLD + there).active) == 2  # the same wish, and more of it in one place
 
 
 def test_hold_beside_a_strength_would_change_nothing_and_is_refused(tmp_path: Path) -> None:
@@ -555,3 +556,21 @@ def test_a_plan_is_refused_by_errors_of_the_tree_alone(tmp_path: Path) -> None:
             places.append(error.where)
     assert len(places) > len(text) / 12
     assert all("plan.yaml" in place for place in places)
+
+
+def test_the_first_finding_on_a_behaviour_is_drafted_with_its_rule_and_the_next_keeps_its_latents(
+    tmp_path: Path,
+) -> None:
+    rows = made_study.hypotheses()
+    somewhere = [row for row in rows if row["confirmed"] and row["view"] == "global"]
+    for row in somewhere:
+        row["namesake"] = {"rule": "bold", "measure": "share", "holds": True}
+    study = made_study.make(tmp_path / "s", rows=rows)
+    write_draft(study)
+    entries = yaml.safe_load((study / "plan.yaml").read_text())["decisions"]
+    by_rule = [one for one in entries if one.get("detector") and one["where"] == "everywhere"]
+    assert len([one for one in entries if one["where"] == "everywhere"]) > 1
+    assert [one["detector"] for one in by_rule] == [{"kind": "rule", "rule": "bold", "by": "present"}]
+    edit(study, 0, action="suppress", aim_rate="start", reason="loud")
+    edit(study, 1, action="suppress", aim_rate="start", reason="loud")
+    assert len(load_plan(study / "plan.yaml").active) == 2

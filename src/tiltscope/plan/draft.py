@@ -130,6 +130,7 @@ def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
         held.setdefault(_key(one), []).append(one)
     lines = [_HEADER, "format_version: 1", *_made_from(study), ""]
     found = [(rows[0], _entry(rows[0])) for rows in families(read_hypotheses(study))]
+    _first_of_a_rule([entry for _, entry in found])
     body: list[str] = []
     for number, (row, entry) in enumerate(found, start=1):
         mine = held.get(_key(entry))
@@ -162,6 +163,16 @@ def _detector(row: Row) -> dict[str, Any]:
     if not namesake or not namesake["holds"] or namesake["rule"] not in {one.id for one in RULES}:
         return {}
     return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}}
+
+
+def _first_of_a_rule(entries: Sequence[dict[str, Any]]) -> None:
+    """Of findings on one behaviour in one place the first, the strongest, gets the rule; the rest keep latents."""
+    seen = set()
+    for entry in entries:
+        key = str(entry.get("detector")), entry["where"]
+        if key in seen:
+            entry.pop("detector", None)
+        seen.add(key)
 
 
 def _is_drafted(entry: Row) -> bool:

@@ -318,8 +318,8 @@ def _check_detectors(decisions: Sequence[Decision], entries: Sequence[Written]) 
 def _check_two(first: Decision, second: Decision, entry: Written) -> None:
     what = f"decisions on lines {first.line} and {second.line} act on the same detector"
     said = [f"{one.action} by {one.method} ({one.where})" for one in (first, second)]
-    if first.action == second.action and first.method != second.method:
-        return  # each does its part; `prepare` lists them under conflicts
+    if first.action == second.action and (first.method != second.method or first.where != second.where):
+        return  # each does its part, and a region may want more; `prepare` lists what they share
     if first.action != second.action:
         what += " and contradict each other"
     raise _at(entry, "action").refused(what, found=" and ".join(said), hint="take one of the two out")
