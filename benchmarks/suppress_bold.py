@@ -154,7 +154,10 @@ def _write(
         "pushes": {arm: body["pushes"] for arm, body in prepared.items()},
         "moved": runs,
         "changes": [{key: one[key] for key in keep} for one in body["changes"]],
-        "verdict": verdict,
+        "verdict": {
+            **verdict,
+            "results": [{**one, "where": Path(one["where"]).name} for one in verdict["results"]],
+        },
         "seconds": seconds,
     }
     RESULT.parent.mkdir(exist_ok=True)
