@@ -138,7 +138,7 @@ def _write(
         for path in sorted(args.work.glob("*-*/run.json"))
     }
     result: dict[str, Any] = {
-        "command": f"python benchmarks/suppress_bold.py DATA --work WORK --pairs {args.pairs}",
+        "command": f"python benchmarks/suppress_bold.py DATA --work WORK --arms {' '.join(args.arms)}",
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "commit": subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
