@@ -149,13 +149,13 @@ def test_a_plan_that_holds_a_rule_of_the_library_is_prepared_trained_and_gated(p
     assert "bold" in (place / "held.yaml").read_text()
 
 
-def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
+def in_two_processes(place: Path, *words: str) -> str:
     """As on two GPUs: docs/training.md gives this command with a file of examples/configs in place of the options."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(_free_port()), "-m", "tiltscope", "train", "study", "--out", "two"]
+    launch += ["--main_process_port", str(_free_port()), "-m", "tiltscope"]
     done = subprocess.run(
-        [*launch, "--plain", "dpo", "--config", "training.yaml"],
+        [*launch, *words],
         cwd=place,
         capture_output=True,
         text=True,
@@ -164,8 +164,28 @@ def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("4 steps (dpo)") == 1
+    return done.stdout
+
+
+def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
+    out = in_two_processes(place, "train", "study", "--out", "two", "--plain", "dpo", "--config", "training.yaml")
+    assert out.count("4 steps (dpo)") == 1
     assert (place / "two" / "model" / "config.json").exists()
+
+
+def test_two_processes_read_what_one_reads_to_the_byte_and_speak_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the two: more threads add in another order
+    words = ("read", "pairs.jsonl", "--model", "model", "--seed", "3", "--out")
+    tiltscope(*words, "read-by-one", cwd=place)
+    assert in_two_processes(place, *words, "read-by-two").count("pairs") >= 1
+    one, two = (
+        {str(path.relative_to(place / name)): path.read_bytes() for path in (place / name).rglob("*.safetensors")}
+        for name in ("read-by-one", "read-by-two")
+    )
+    assert sorted(one) == sorted(two)
+    assert one == two
 
 
 def _free_port() -> int:

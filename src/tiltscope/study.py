@@ -8,6 +8,7 @@ Refuses: to mix datasets in one folder, and to go on from a product made from ot
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "run_name",
     "run_plan",
     "run_read",
+    "run_read_ahead",
     "run_report",
 ]
 
@@ -143,6 +145,15 @@ def run_read(pairs: Pairs, taken: LoadSettings, settings: ReadSettings, study: P
     recorded["map"] = dict(recorded.pop("columns"))
     write_json(path, {**recorded, "features": features.fingerprint})
     return features
+
+
+def run_read_ahead(pairs: Pairs, settings: ReadSettings, study: Path, *, rank: int, n_processes: int) -> None:
+    """Help a `run_read` of the same pairs and settings in another process; it writes what must be written once."""
+    from tiltscope.sae import read_ahead
+
+    while not (study / "pairs.manifest.json").exists() or _held_pairs(study)[0] != pairs.fingerprint:
+        time.sleep(0.2)
+    read_ahead(pairs, settings, study, rank=rank, n_processes=n_processes)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 
 from tiltscope.artifact import read_object
 from tiltscope.cli.shared import (
+    crew_,
     data_options,
     json_,
     load_settings,
@@ -40,14 +41,20 @@ if TYPE_CHECKING:
 def read(data: str, out: Path, as_json: bool, **options: Any) -> None:
     """Read DATA through a model and its autoencoder: pairs become features.
 
+    Under accelerate launch all processes read into the same study, each on its own device.
+
     \b
     Example:
       tiltscope read pairs.jsonl --out study --sample 2000
     """
     from tiltscope.report import show_product
-    from tiltscope.study import load_data, run_read
+    from tiltscope.study import load_data, run_read, run_read_ahead
 
     taken, settings = load_settings(options), read_settings(options)
+    rank, n_processes = crew_()
+    if rank:
+        run_read_ahead(load_data(data, taken), settings, out, rank=rank, n_processes=n_processes)
+        return
     with progress_() as bar:
         run_read(load_data(data, taken), taken, settings, out, progress=bar)
     click.echo(show_product(out / "features", as_json=as_json))

@@ -205,3 +205,8 @@ def progress_() -> Iterator[Callable[[str, int, int], None]]:
     finally:
         for bar in bars.values():
             bar.close()
+
+
+def crew_() -> tuple[int, int]:
+    """Return (rank, number of processes) as accelerate launch and torchrun say them; (0, 1) without a launcher."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

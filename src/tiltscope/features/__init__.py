@@ -7,7 +7,7 @@ Refuses: features made from other pairs or through another scope.
 
 from __future__ import annotations
 
-from tiltscope.features.reading import PAIRS_PER_SHARD, read_features, shard_conversations
+from tiltscope.features.reading import PAIRS_PER_SHARD, read_features, read_shards_ahead, shard_conversations
 from tiltscope.features.store import Features, load_features
 from tiltscope.features.types import (
     SIDES,
@@ -35,5 +35,6 @@ __all__ = [
     "UnreadPair",
     "load_features",
     "read_features",
+    "read_shards_ahead",
     "shard_conversations",
 ]

@@ -8,6 +8,7 @@ silence. Reading resumes: a kill loses at most one shard, and a shard is a funct
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ from tiltscope.features.store import PARTS, Features, load_features
 from tiltscope.features.types import SIDES, Conversation, ConversationCodes, Progress, Scope, TokenTable
 from tiltscope.pairs import Pair, Pairs
 
-__all__ = ["PAIRS_PER_SHARD", "read_features", "shard_conversations"]
+__all__ = ["PAIRS_PER_SHARD", "read_features", "read_shards_ahead", "shard_conversations"]
 
 PAIRS_PER_SHARD = 64
+_POLL_S = 0.2
 
 
 def read_features(
@@ -51,17 +53,11 @@ def read_features(
 
     Raises `ProductError` when not one pair can be read.
     """
-    inputs = {"pairs": pairs.fingerprint, "scope": scope.fingerprint}
-    try:
-        check_fresh(read_manifest(folder / "manifest.json", verb="read"), inputs, where=folder, verb="read")
-    except ProductError:  # a manifest of other inputs would soon speak for shards that are overwritten
+    if not _is_current(pairs, scope, folder):  # a manifest of other inputs would soon speak for shards overwritten
         (folder / "manifest.json").unlink(missing_ok=True)
     n_shards = -(-len(pairs.rows) // pairs_per_shard)
     for number in range(n_shards):
-        rows = pairs.rows[number * pairs_per_shard : (number + 1) * pairs_per_shard]
-        key = fingerprint(scope.fingerprint, [row.id for row in rows], pairs.fingerprint, LAYOUT)
-        if not is_written(shard_path(folder, number), key):
-            write_bytes(shard_path(folder, number), _shard_bytes(rows, scope, key))
+        _write_shard(pairs, scope, folder, number, pairs_per_shard)
         if progress:
             progress("features", min((number + 1) * pairs_per_shard, len(pairs.rows)), len(pairs.rows))
     for extra in sorted((folder / "shards").glob("*.safetensors")):
@@ -69,6 +65,40 @@ def read_features(
             extra.unlink()
     _aggregate(pairs, scope, folder, n_shards)
     return load_features(folder)
+
+
+def read_shards_ahead(
+    pairs: Pairs, scope: Scope, folder: Path, order: Sequence[int], *, pairs_per_shard: int = PAIRS_PER_SHARD
+) -> None:
+    """Write shards in this order for a `read_features` that another process is at: what is there is not read again.
+
+    Waits until that process has put away a manifest of other inputs; returns at once where all is read already.
+    """
+    while (folder / "manifest.json").exists():
+        if _is_current(pairs, scope, folder):
+            return
+        time.sleep(_POLL_S)
+    for number in order:
+        try:
+            _write_shard(pairs, scope, folder, number, pairs_per_shard)
+        except FileNotFoundError:  # the other process has read everything and cleared its cache
+            return
+
+
+def _is_current(pairs: Pairs, scope: Scope, folder: Path) -> bool:
+    inputs = {"pairs": pairs.fingerprint, "scope": scope.fingerprint}
+    try:
+        check_fresh(read_manifest(folder / "manifest.json", verb="read"), inputs, where=folder, verb="read")
+    except ProductError:
+        return False
+    return True
+
+
+def _write_shard(pairs: Pairs, scope: Scope, folder: Path, number: int, size: int) -> None:
+    rows = pairs.rows[number * size : (number + 1) * size]
+    key = fingerprint(scope.fingerprint, [row.id for row in rows], pairs.fingerprint, LAYOUT)
+    if not is_written(shard_path(folder, number), key):
+        write_bytes(shard_path(folder, number), _shard_bytes(rows, scope, key))
 
 
 def shard_conversations(rows: Sequence[Pair]) -> list[Conversation]:

@@ -7,7 +7,7 @@ Refuses: an autoencoder made for another model, layer or template; pickled weigh
 from __future__ import annotations
 
 from tiltscope.sae.autoencoder import FORMAT, NORM_CUT, Sae, load_sae, save_sae
-from tiltscope.sae.reading import ReadSettings, open_scope, read_with_sae
+from tiltscope.sae.reading import ReadSettings, open_scope, read_ahead, read_with_sae
 from tiltscope.sae.scope import LmSaeScope
 from tiltscope.sae.timing import estimate
 from tiltscope.sae.training import SaeTraining, TokenPool, train_sae
@@ -23,6 +23,7 @@ __all__ = [
     "estimate",
     "load_sae",
     "open_scope",
+    "read_ahead",
     "read_with_sae",
     "save_sae",
     "train_sae",

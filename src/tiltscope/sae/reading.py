@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +19,14 @@ import torch
 
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.errors import ModelError
-from tiltscope.features import PAIRS_PER_SHARD, Features, Progress, read_features, shard_conversations
+from tiltscope.features import (
+    PAIRS_PER_SHARD,
+    Features,
+    Progress,
+    read_features,
+    read_shards_ahead,
+    shard_conversations,
+)
 from tiltscope.lm import LanguageModel, Rendered, load_model, response_losses
 from tiltscope.pairs import Pair, Pairs
 from tiltscope.sae.autoencoder import Sae, load_sae, save_sae
@@ -29,6 +37,7 @@ _RECIPE = 1
 """Changes with how an autoencoder is trained, so that a finished one of an older recipe is not taken for a new one."""
 
 _POOL_TOKENS = 2_000_000
+_POLL_S = 0.2
 _HELD_OUT = 20  # one witness in twenty
 REPORT_TOKENS = 4096
 CHARACTERS_PER_TOKEN = 4
@@ -66,6 +75,39 @@ def read_with_sae(pairs: Pairs, settings: ReadSettings, folder: Path, *, progres
     features = read_features(pairs, scope, folder / "features", progress=progress)
     shutil.rmtree(cache, ignore_errors=True)
     return features
+
+
+def read_ahead(pairs: Pairs, settings: ReadSettings, folder: Path, *, rank: int, n_processes: int) -> None:
+    """Help a `read_with_sae` of the same pairs and settings that another process is at, in the same folder.
+
+    Every process goes through the shards from another place and skips what is there, so that nobody waits for a share
+    that somebody lost. Training the autoencoder is the other process's; this one waits for it.
+    """
+    if settings.device is None and torch.cuda.is_available():
+        settings = replace(settings, device=f"cuda:{rank % torch.cuda.device_count()}")
+    trained = None if settings.sae == "train" else load_sae(Path(settings.sae))
+    lm = load_for(settings, trained)
+    sae = trained or _awaited(pairs, settings, lm, folder / "scope", (rank, n_processes))
+    scope = LmSaeScope(lm, sae, cache=folder / "scope" / "cache")
+    order = _turned(range(len(_shards(pairs))), rank, n_processes)
+    read_shards_ahead(pairs, scope, folder / "features", order)
+
+
+def _awaited(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path, place: tuple[int, int]) -> Sae:
+    """Read residuals ahead, then wait until the autoencoder of these pairs is there."""
+    key = _key(pairs, settings, lm)
+    if (finished := _finished(folder)) and finished.key == key:
+        return finished
+    _fill_cache(lm, _turned(_pool_shards(pairs, settings.seed), *place), folder / "cache", None)
+    while not ((finished := _finished(folder)) and finished.key == key):
+        time.sleep(_POLL_S)
+    return finished
+
+
+def _turned(items: Sequence[Any], rank: int, n_processes: int) -> list[Any]:
+    """The items from another place of the circle for each process."""
+    start = len(items) * rank // n_processes
+    return [*items[start:], *items[:start]]
 
 
 def load_for(settings: ReadSettings, trained: Sae | None) -> LanguageModel:
@@ -130,7 +172,7 @@ def _facts(lm: LanguageModel, sae: Sae, scope: LmSaeScope, settings: ReadSetting
 
 def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path, progress: Progress | None) -> Sae:
     """Return the autoencoder of these pairs: the finished one in `folder` if it is theirs, or a new one."""
-    key = fingerprint(_RECIPE, lm.fingerprint, pairs.fingerprint, settings.seed, settings.n_latents, settings.k)
+    key = _key(pairs, settings, lm)
     finished = _finished(folder)
     if finished and finished.key == key:
         return finished
@@ -153,6 +195,10 @@ def _train(pairs: Pairs, settings: ReadSettings, lm: LanguageModel, folder: Path
     report = {"training": asdict(plan), "n_pool_tokens": len(training), **_held_out_report(sae, held_out)}
     report |= _spliced_report(lm, sae, shards, settings.seed)
     return replace(sae, report=report)
+
+
+def _key(pairs: Pairs, settings: ReadSettings, lm: LanguageModel) -> str:
+    return fingerprint(_RECIPE, lm.fingerprint, pairs.fingerprint, settings.seed, settings.n_latents, settings.k)
 
 
 def _nothing_to_train_on(lm: LanguageModel, shards: Sequence[tuple[Pair, ...]]) -> ModelError:
