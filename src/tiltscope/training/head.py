@@ -5,7 +5,8 @@ Out: the same model; on a CPU its log-probs come from a plain projection.
 Refuses: heads with a soft cap or a scale of their own, which keep TRL's.
 
 TRL 1.16 projects every position, padding and prompt too, where there is no Triton, and multiplies in float32 on the way
-back: a quarter of a training step of a small model on a CPU, and more where rows are mostly padding. The values are the same (tests/test_training.py).
+back: a quarter of a training step of a small model on a CPU, and more where rows are mostly padding. The values are
+the same (tests/test_training.py).
 """
 
 from __future__ import annotations
