@@ -181,6 +181,24 @@ def test_an_empty_recipe_is_trls_own_sft_in_loss_and_gradient(start: StartingMod
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rows_at_once", [4096, 5])
+def test_the_compact_head_gives_the_loss_and_gradients_of_trls_own(
+    start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr("tiltscope.training.head._ROWS", rows_at_once)
+    recipe = plain(PAIRS)
+    ours = ready(start, recipe, tmp_path / "ours")
+    monkeypatch.setattr("tiltscope.training.build.compact_head", lambda model: None)
+    theirs = ready(start, recipe, tmp_path / "theirs")
+    rows = list(ours.train_dataset)[:4]
+    found = []
+    for trainer in (ours, theirs):
+        moved_away(trainer.model)
+        found.append(loss_and_gradients(trainer, rows))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    assert same_gradients(found[0][1], found[1][1])
+
+
 def test_a_run_trains_and_its_folder_opens(start: StartingModel, tmp_path: Path) -> None:
     config = replace(PLAIN, num_train_epochs=2.0)
     run = train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
