@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--prompts", type=int, default=96)
-    parser.add_argument("--answers", type=int, default=4, help="per prompt and trained model; twice as many before")
+    parser.add_argument("--answers", type=int, default=2, help="per prompt and trained model")
+    parser.add_argument("--answers-before", type=int, default=8, help="per prompt, of the starting model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--line", type=Path, help="card.json of another dataset")
     args = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> None:
     _verb(*audit, "--draws", 20, "--allow-refused")
     config = args.work / "training.yaml"
     config.write_text(TRAINING)
-    before = _evaluate(args, None, "base", 0, 2 * args.answers)
+    before = _evaluate(args, None, f"base-n{args.answers_before}", 0, args.answers_before)
     after = []
     arm = "plain" if args.objective == "dpo" else "sft"
     for seed in args.seeds:
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int, n: int) -> Path:
-    out: Path = args.work / f"eval-{name}-n{n}"
+    out: Path = args.work / f"eval-{name}"
     words = [*([model] if model else []), "--out", out, "--data", args.data, "--not-in", args.work / "study"]
     words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", n, "--seed", seed]
     _verb("evaluate", *words, "--max-new-tokens", 128, "--max-length", MAX_LENGTH)
@@ -73,7 +74,10 @@ def _write(args: argparse.Namespace, card: dict[str, object]) -> None:
         "settings": {
             "training": TRAINING,
             "max_length": MAX_LENGTH,
-            **{key: getattr(args, key) for key in ("objective", "sample", "pairs", "prompts", "answers", "seeds")},
+            **{
+                key: getattr(args, key)
+                for key in ("objective", "sample", "pairs", "prompts", "answers", "answers_before", "seeds")
+            },
         },
         "card": card,
     }
