@@ -104,7 +104,6 @@ ARROWS: dict[str, set[str]] = {
             "aims",
             "artifact",
             "behaviours",
-            "cleaning",
             "errors",
             "export",
             "hypotheses",
@@ -115,6 +114,7 @@ ARROWS: dict[str, set[str]] = {
         ),
         *("plan", "pushes", "recipe", "study", "training"),
     },
+    "quarantine": {"acting", "artifact", "cleaning", "errors", "measure", "pairs", "study"},
     "prediction": set(),
     "predicting": {
         *("acting", "aims", "artifact", "behaviours", "errors", "evaluation", "features", "hypotheses", "measure"),
@@ -140,7 +140,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "cli": {
         *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
-        *("answering", "harness", "predicting"),
+        *("answering", "harness", "predicting", "quarantine"),
         *(
             "naming",
             "pairs",

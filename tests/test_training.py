@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import socket
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +20,7 @@ pytest.importorskip("peft", reason="training needs the extra tiltscope[train]")
 
 from datasets import Dataset  # noqa: E402
 
+from launcher import launched_twice  # noqa: E402
 from tiltscope.errors import ProductError, UsageError  # noqa: E402
 from tiltscope.lm import load_model, load_renderer  # noqa: E402
 from tiltscope.lm.model import load_tokenizer, load_whole  # noqa: E402
@@ -761,21 +758,7 @@ def test_two_processes_train_as_one_at_the_same_global_batch(start: StartingMode
     """Under `accelerate launch`, with gloo: what runs on several GPUs runs here on two CPU processes."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(port), str(script), str(Path(__file__).parent), str(start.model)]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "two"), "2"],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched_twice(script, Path(__file__).parent, start.model, tmp_path / "two", 2, cwd=tmp_path)
     pairs = made_pairs(24)
     for objective in ("dpo", "sft"):
         recipe = plain(pairs, objective, weights=np.linspace(0.5, 2, len(pairs)))

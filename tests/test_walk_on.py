@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher import launched_twice
 from test_walk import AUDIT, tiltscope
 from tiltscope.planting import generate_pairs
 from tiny import tiny_model_folder
@@ -151,20 +148,7 @@ def test_a_plan_that_holds_a_rule_of_the_library_is_prepared_trained_and_gated(p
 
 def in_two_processes(place: Path, *words: str) -> str:
     """As on two GPUs: docs/training.md gives this command with a file of examples/configs in place of the options."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", str(_free_port()), "-m", "tiltscope"]
-    done = subprocess.run(
-        [*launch, *words],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return launched_twice("-m", "tiltscope", *words, cwd=place)
 
 
 def test_the_verb_trains_in_two_processes_and_speaks_once(place: Path) -> None:
@@ -186,12 +170,6 @@ def test_two_processes_read_what_one_reads_to_the_byte_and_speak_once(
     )
     assert sorted(one) == sorted(two)
     assert one == two
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_undecided_findings_stop_a_recipe_until_somebody_says_so(place: Path) -> None:

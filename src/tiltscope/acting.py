@@ -28,7 +28,6 @@ from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_
 from tiltscope.study import Opened, open_study
 
 if TYPE_CHECKING:
-    from tiltscope.cleaning import Suppressed
     from tiltscope.export import Exported
     from tiltscope.interventions.rates import Tilt
     from tiltscope.lm import Policy
@@ -38,7 +37,6 @@ __all__ = [
     "Acting",
     "open_acting",
     "open_reading",
-    "run_clean",
     "run_export",
     "run_measure",
     "run_prepare",
@@ -237,12 +235,20 @@ def prepared_product(
 ) -> dict[str, Any]:
     """Return what prepared.json holds: per decision its quality and changes, overlaps, conflicts, rates, the log."""
     quality = {one.decision.name: one.quality.said for one in measured if one.quality is not None}
+
+    def said(title: str) -> str | None:  # decisions that are solved together are named in one title
+        return (
+            quality.get(title)
+            or "; ".join(f"{name}: {told}" for name, told in quality.items() if name in title)
+            or None
+        )
+
     return {
         "n_pairs": len(prepared.recipe.pair_ids),
         "n_trained": int((prepared.recipe.weights > 0).sum()),
         "objective": prepared.recipe.objective,
         "is_plain": prepared.recipe.is_plain,
-        "decisions": [{**asdict(one), "quality": quality.get(one.name)} for one in prepared.changes],
+        "decisions": [{**asdict(one), "quality": said(one.name)} for one in prepared.changes],
         "rates": list(forecast),
         "overlaps": [asdict(one) for one in prepared.overlaps],
         "conflicts": [asdict(one) for one in prepared.conflicts],
@@ -324,74 +330,4 @@ def _subset(recipe: Recipe, kept: set[str]) -> Recipe:
         weights=recipe.weights[mask],
         flipped=recipe.flipped[mask],
         offsets_nats=recipe.offsets_nats[mask],
-    )
-
-
-def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Put rows of `data` that teach what the plan suppresses into quarantine; writes OUT and returns cleaned.json.
-
-    `data` is the file the study was made from. Thresholds are those the detectors were measured with; cleaning
-    what an earlier cleaning kept (`data` beside its cleaned.json) takes over that one's, so it removes nothing more.
-
-    Raises:
-        UsageError: nothing is suppressed, a detector has no threshold, or the file is not that of the study.
-    """
-    from tiltscope.cleaning import clean, write_cleaned
-
-    source = _source(acting, data)
-    frozen = _frozen_thresholds(source.parent / "cleaned.json")
-    measured = [
-        one
-        for one in run_measure(acting, other_data=bool(frozen), progress=progress)
-        if one.decision.action == "suppress"
-    ]
-    suppressed = [_suppressed(one, frozen) for one in measured]
-    cleaned = clean([row.id for row in acting.rows], suppressed)
-    write_cleaned(cleaned, acting.rows, source, out)
-    facts = read_object(out / "cleaned.json", verb="clean")
-    facts["thresholds"] = {one.name: one.threshold for one in suppressed}
-    write_json(out / "cleaned.json", facts)
-    return facts
-
-
-def _source(acting: Acting, data: str) -> Path:
-    """The file the study was made from: every pair of the study must stand in its row."""
-    from tiltscope.pairs import LoadSettings
-    from tiltscope.study import data_file, load_data
-
-    record = acting.record
-    columns = dict(record.get("map") or {})
-    taken = LoadSettings(columns, record.get("group"), record.get("domain"), allow_refused=True)
-    there = {pair.row: pair.id for pair in load_data(data, taken).rows}
-    strange = [row.row for row in acting.rows if there.get(row.row) != row.id]
-    if strange:
-        study = acting.opened.folder
-        raise UsageError(
-            "this is not the file the study was made from",
-            where=data,
-            found=f"{len(strange)} of {len(acting.rows)} pairs of {study} are not in their rows, first {strange[0]}",
-            hint=f"audit it first, through the same autoencoder: tiltscope audit {data} --sae {study}/scope "
-            f"--out STUDY; then clean it with --study STUDY --plan {acting.plan.path}",
-        )
-    return data_file(data)
-
-
-def _frozen_thresholds(path: Path) -> dict[str, float]:
-    return dict(read_object(path, verb="clean").get("thresholds") or {}) if path.exists() else {}
-
-
-def _suppressed(measured: Measured, frozen: Mapping[str, float]) -> Suppressed:
-    from tiltscope.cleaning import Suppressed
-
-    decision, quality = measured.decision, measured.quality
-    threshold = frozen.get(decision.name, quality.threshold if quality else None)
-    if threshold is None:
-        raise UsageError(
-            "nothing says from which score an answer shows this concept",
-            where=decision.place,
-            found=quality.said if quality else "the detector was not measured",
-            hint="give `check: {rule: …}` in the detector, so that a threshold is measured",
-        )
-    return Suppressed(
-        decision.name, measured.scored.chosen, measured.scored.rejected, float(threshold), measured.scored.inside
     )

@@ -213,7 +213,8 @@ def clean(data: str, study: Path, plan_path: Path | None, out: Path, again: bool
     Example:
       tiltscope clean pairs.jsonl --study study --out cleaned
     """
-    from tiltscope.acting import open_acting, run_clean
+    from tiltscope.acting import open_acting
+    from tiltscope.quarantine import run_clean
 
     with progress_() as bar:
         facts = run_clean(open_acting(study, plan_path), data, out, progress=bar)

@@ -90,7 +90,7 @@ def _pushes(product: Row) -> list[str]:
     else:
         lines = ["", "of plain training's first push, the plan leaves [95 %], by rule, strongest first:"]
         clear = [one for one in held if one["left"] is not None]
-        told = [(one, f"{percent(one['left']):>7} [{_ends(one)}]") for one in clear]
+        told = [(one, f"{_whole(one['left']):>5} % [{_whole(one['low'])}, {_whole(one['high'])}]") for one in clear]
     lines += [f"  {fit(one_line(one['name']), 36)} {text}" for one, text in told[:_PUSHES]]
     if len(told) > _PUSHES:
         lines += [f"  and {len(told) - _PUSHES} more in prepared.json"]
@@ -98,8 +98,9 @@ def _pushes(product: Row) -> list[str]:
     return [*lines, *_indented(note)]
 
 
-def _ends(push: Row) -> str:
-    return f"{100 * push['low']:.0f}, {100 * push['high']:.0f}"
+def _whole(share: float) -> str:
+    """A share that may lie beyond 0 and 1, in whole per cent."""
+    return str(round(100 * share))
 
 
 def _rates(rates: Sequence[Row]) -> list[str]:

@@ -1,0 +1,87 @@
+"""From a plan to a cleaned file: rows that teach what the plan suppresses go into quarantine.
+
+In:  a study with its plan, and the file the study was made from.
+Out: a folder with the kept rows, the quarantined rows with their reasons, and cleaned.json.
+Refuses: files that are not the study's, and detectors that nothing gives a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tiltscope.acting import Acting, run_measure
+from tiltscope.artifact import read_object, write_json
+from tiltscope.cleaning import Suppressed, clean, write_cleaned
+from tiltscope.errors import UsageError
+from tiltscope.measure import Measured
+from tiltscope.pairs import LoadSettings
+from tiltscope.study import data_file, load_data
+
+__all__ = ["run_clean"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Put rows of `data` that teach what the plan suppresses into quarantine; writes OUT and returns cleaned.json.
+
+    `data` is the file the study was made from. Thresholds are those the detectors were measured with; cleaning
+    what an earlier cleaning kept (`data` beside its cleaned.json) takes over that one's, so it removes nothing more.
+
+    Raises:
+        UsageError: nothing is suppressed, a detector has no threshold, or the file is not that of the study.
+    """
+    source = _source(acting, data)
+    frozen = _frozen_thresholds(source.parent / "cleaned.json")
+    measured = [
+        one
+        for one in run_measure(acting, other_data=bool(frozen), progress=progress)
+        if one.decision.action == "suppress"
+    ]
+    suppressed = [_suppressed(one, frozen) for one in measured]
+    cleaned = clean([row.id for row in acting.rows], suppressed)
+    write_cleaned(cleaned, acting.rows, source, out)
+    facts = read_object(out / "cleaned.json", verb="clean")
+    facts["thresholds"] = {one.name: one.threshold for one in suppressed}
+    write_json(out / "cleaned.json", facts)
+    return facts
+
+
+def _source(acting: Acting, data: str) -> Path:
+    """The file the study was made from: every pair of the study must stand in its row."""
+    record = acting.record
+    columns = dict(record.get("map") or {})
+    taken = LoadSettings(columns, record.get("group"), record.get("domain"), allow_refused=True)
+    there = {pair.row: pair.id for pair in load_data(data, taken).rows}
+    strange = [row.row for row in acting.rows if there.get(row.row) != row.id]
+    if strange:
+        study = acting.opened.folder
+        raise UsageError(
+            "this is not the file the study was made from",
+            where=data,
+            found=f"{len(strange)} of {len(acting.rows)} pairs of {study} are not in their rows, first {strange[0]}",
+            hint=f"audit it first, through the same autoencoder: tiltscope audit {data} --sae {study}/scope "
+            f"--out STUDY; then clean it with --study STUDY --plan {acting.plan.path}",
+        )
+    return data_file(data)
+
+
+def _frozen_thresholds(path: Path) -> dict[str, float]:
+    return dict(read_object(path, verb="clean").get("thresholds") or {}) if path.exists() else {}
+
+
+def _suppressed(measured: Measured, frozen: Mapping[str, float]) -> Suppressed:
+    decision, quality = measured.decision, measured.quality
+    threshold = frozen.get(decision.name, quality.threshold if quality else None)
+    if threshold is None:
+        raise UsageError(
+            "nothing says from which score an answer shows this concept",
+            where=decision.place,
+            found=quality.said if quality else "the detector was not measured",
+            hint="give `check: {rule: …}` in the detector, so that a threshold is measured",
+        )
+    return Suppressed(
+        decision.name, measured.scored.chosen, measured.scored.rejected, float(threshold), measured.scored.inside
+    )
