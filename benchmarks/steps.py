@@ -1,0 +1,113 @@
+"""What the training benches share: verbs as processes, a training, an evaluation, and how much of a gap an arm closes.
+
+Every step is a verb of the command line and resumes where it was killed. Nothing here knows what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from tiltscope.evaluation import read_evaluation
+
+VERB = [sys.executable, "-m", "tiltscope"]
+RESULTS = Path(__file__).parent / "results"
+DRAWS = 2000
+
+
+def verb(*words: object, codes: tuple[int, ...] = (0,)) -> str:
+    """Run a verb and return what it printed; any other exit code than `codes` ends the bench."""
+    done = subprocess.run([*VERB, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in codes:
+        raise SystemExit(f"tiltscope {' '.join(map(str, words))}: exit {done.returncode}")
+    return done.stdout
+
+
+def commit() -> str:
+    """The commit this runs from; `+` where files differ from it."""
+    said = ["git", "-C", str(Path(__file__).parent)]
+    head = subprocess.run([*said, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run([*said, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    return head + ("+" if changed else "")
+
+
+def machine() -> str:
+    """Architecture and Python."""
+    return f"{platform.machine()}, Python {platform.python_version()}"
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def trained(
+    study: Path, run: Path, training: str, seed: int, *, objective: str, decisions: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Train on the study's pairs, plainly or under these decisions, and return the model's folder."""
+    if (run / "run.json").exists():
+        return run / "model"
+    config = run.parent / f"{objective}.yaml"
+    config.write_text(training)
+    words = ["train", study, "--out", run, "--config", config, "--seed", seed]
+    if decisions:
+        body = {"format_version": 1, "decisions": list(decisions)}
+        (study / "plan.yaml").write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
+        (run.parent / f"{run.name}.prepared.json").write_text(
+            verb("prepare", study, "--objective", objective, "--allow-undecided", "--json")
+        )
+        verb(*words)
+    else:
+        verb(*words, "--plain", objective)
+    return run / "model"
+
+
+def gaps(start: Path, plain: Sequence[Path], arm: Sequence[Path], *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """{behaviour: what plain training added and how much of it an arm did not}, from folders of evaluations.
+
+    start, plain, arm: mean over answers and seeds. added, difference: plain - start, arm - plain. closed:
+    1 - (arm - start) / (plain - start). Intervals (95 %): bootstrap over prompts, the same prompts in every arm.
+    """
+    means = [_by_prompt([start]), _by_prompt(plain), _by_prompt(arm)]
+    rng = np.random.default_rng(seed)
+    told = {}
+    for id in means[0]:
+        values = np.stack([one[id] for one in means])  # (3, n_prompts)
+        drawn = values[:, rng.integers(0, values.shape[1], (DRAWS, values.shape[1]))].mean(axis=2)
+        told[id] = {
+            **dict(zip(("start", "plain", "arm"), values.mean(axis=1).tolist(), strict=True)),
+            "added": _with_interval(lambda v: v[1] - v[0], values.mean(axis=1), drawn),
+            "difference": _with_interval(lambda v: v[2] - v[1], values.mean(axis=1), drawn),
+            "closed": _with_interval(_closed, values.mean(axis=1), drawn),
+            "n_prompts": values.shape[1],
+        }
+    return told
+
+
+def _closed(v: np.ndarray) -> np.ndarray:
+    gap = v[1] - v[0]
+    return np.asarray(1 - (v[2] - v[0]) / np.where(np.abs(gap) < 1e-12, np.nan, gap))
+
+
+def _with_interval(what: Any, value: np.ndarray, drawn: np.ndarray) -> list[float | None]:
+    """[value, low, high]; None where it cannot be said."""
+    low, high = np.nanquantile(what(drawn), [0.025, 0.975])
+    return [None if np.isnan(one) else round(float(one), 4) for one in (what(value), low, high)]
+
+
+def _by_prompt(folders: Sequence[Path]) -> dict[str, np.ndarray]:
+    """{behaviour: (n_prompts,) mean over answers and seeds}; every folder asked the same prompts."""
+    tables: dict[str, list[np.ndarray]] = {}
+    for folder in folders:
+        for scores in read_evaluation(folder).scores:
+            tables.setdefault(scores.id, []).append(np.nanmean(scores.values, axis=1))
+    return {id: np.mean(rows, axis=0) for id, rows in tables.items() if len(rows) == len(folders)}
