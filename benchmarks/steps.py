@@ -51,7 +51,14 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def trained(
-    study: Path, run: Path, training: str, seed: int, *, objective: str, decisions: Sequence[Mapping[str, Any]] = ()
+    study: Path,
+    run: Path,
+    training: str,
+    seed: int,
+    *,
+    objective: str,
+    decisions: Sequence[Mapping[str, Any]] = (),
+    n_pairs: int | None = None,
 ) -> Path:
     """Train on the study's pairs, plainly or under these decisions, and return the model's folder."""
     if (run / "run.json").exists():
@@ -59,6 +66,7 @@ def trained(
     config = run.parent / f"{objective}.yaml"
     config.write_text(training)
     words = ["train", study, "--out", run, "--config", config, "--seed", seed]
+    words += ["--pairs", n_pairs] if n_pairs else []
     if decisions:
         body = {"format_version": 1, "decisions": list(decisions)}
         (study / "plan.yaml").write_text(yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
@@ -71,17 +79,23 @@ def trained(
     return run / "model"
 
 
-def gaps(start: Path, plain: Sequence[Path], arm: Sequence[Path], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """{behaviour: what plain training added and how much of it an arm did not}, from folders of evaluations.
+def gaps(start: Path, plain: Sequence[Path], arm: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """`gaps_of` from folders of evaluations: one of the start, one per seed of plain training and of an arm."""
+    means = {name: _by_prompt(folders) for name, folders in (("start", [start]), ("plain", plain), ("arm", arm))}
+    return gaps_of(means, [id for id in means["start"] if all(id in one for one in means.values())])
 
-    start, plain, arm: mean over answers and seeds. added, difference: plain - start, arm - plain. closed:
-    1 - (arm - start) / (plain - start). Intervals (95 %): bootstrap over prompts, the same prompts in every arm.
+
+def gaps_of(means: Mapping[str, Mapping[str, np.ndarray]], ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{behaviour: what plain training added and how much of it an arm did not}.
+
+    means: {start, plain, arm: {behaviour: (n_prompts,) mean over answers and seeds}}, the same prompts in all three.
+    added, difference: plain - start, arm - plain. closed: 1 - (arm - start) / (plain - start). Intervals (95 %):
+    bootstrap over prompts.
     """
-    means = [_by_prompt([start]), _by_prompt(plain), _by_prompt(arm)]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     told = {}
-    for id in means[0]:
-        values = np.stack([one[id] for one in means])  # (3, n_prompts)
+    for id in ids:
+        values = np.stack([means[name][id] for name in ("start", "plain", "arm")])
         drawn = values[:, rng.integers(0, values.shape[1], (DRAWS, values.shape[1]))].mean(axis=2)
         told[id] = {
             **dict(zip(("start", "plain", "arm"), values.mean(axis=1).tolist(), strict=True)),
