@@ -108,15 +108,15 @@ def main() -> None:
     told: dict[str, Any] = {}
     for stage in args.stages:
         starts = {seed: None if stage == "sft" else args.work / f"sft-plain-{seed}" / "model" for seed in args.seeds}
-        before = [_asked(args, starts[seed], f"before-{stage}", 0 if stage == "sft" else seed) for seed in args.seeds]
+        before = [_start(args, stage, seed, starts[seed]) for seed in args.seeds]
         plain = [_arm(args, stage, "plain", seed, starts[seed], ()) for seed in args.seeds]
-        told[stage] = {"plain": gaps(before[0], plain, plain)}
+        told[stage] = {"plain": gaps(before, plain, plain)}
         for arm in () if args.plain_only else args.arms:
             for name, traits in {t: (t,) for t in RULES}.items() if args.one_by_one else [("all", tuple(RULES))]:
                 if (decisions := ARMS[arm](traits, stage)) is None:
                     continue
                 done = [_arm(args, stage, f"{arm}-{name}", s, starts[s], decisions) for s in args.seeds]
-                told[stage][arm if name == "all" else f"{arm} ({name})"] = gaps(before[0], plain, done)
+                told[stage][arm if name == "all" else f"{arm} ({name})"] = gaps(before, plain, done)
         _write(args, planted, told)
 
 
@@ -243,8 +243,13 @@ def _arm(args: argparse.Namespace, stage: str, name: str, seed: int, start: Path
     return _asked(args, model, run.name, seed)
 
 
+def _start(args: argparse.Namespace, stage: str, seed: int, start: Path | None) -> Path:
+    """Answers of the model a stage starts from; that of DPO is the plain arm of SFT."""
+    return _asked(args, start, "before" if stage == "sft" else f"sft-plain-{seed}", seed if start else 0)
+
+
 def _asked(args: argparse.Namespace, model: Path | None, name: str, seed: int) -> Path:
-    out: Path = args.work / f"eval-{name}-{seed}" if name.startswith("before") else args.work / f"eval-{name}"
+    out: Path = args.work / f"eval-{name}"
     words = [*([model] if model else []), "--out", out, "--data", args.work / "held.jsonl", "--behaviours", OTHERS]
     words += ["--behaviours-file", args.work / "traits.yaml", "--prompts", args.prompts, "-n", args.answers]
     verb("evaluate", *words, "--seed", seed, "--max-new-tokens", 80, "--max-length", MAX_LENGTH)

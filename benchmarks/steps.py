@@ -79,9 +79,9 @@ def trained(
     return run / "model"
 
 
-def gaps(start: Path, plain: Sequence[Path], arm: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """`gaps_of` from folders of evaluations: one of the start, one per seed of plain training and of an arm."""
-    means = {name: _by_prompt(folders) for name, folders in (("start", [start]), ("plain", plain), ("arm", arm))}
+def gaps(start: Sequence[Path], plain: Sequence[Path], arm: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """`gaps_of` from folders of evaluations, one per seed."""
+    means = {name: _by_prompt(folders) for name, folders in (("start", start), ("plain", plain), ("arm", arm))}
     return gaps_of(means, [id for id in means["start"] if all(id in one for one in means.values())])
 
 
