@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
         *("regions", "screening", "stats"),
     },
     "families": {"stats"},
+    "hierarchy": {"concepts", "features", "stats"},
     "naming": {
         *("artifact", "behaviours", "concepts", "errors", "families", "features", "hypotheses", "pairs", "stats"),
     },
@@ -65,7 +66,7 @@ ARROWS: dict[str, set[str]] = {
     "cleaning": {"artifact", "errors", "pairs"},
     "report": {"artifact", "errors"},
     "study": {
-        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hypotheses"),
+        *("artifact", "cells", "checklist", "contrast", "difference", "errors", "features", "hierarchy", "hypotheses"),
         *("naming", "pairs", "plan", "planting", "report", "sae", "trace"),
     },
     "power": {

@@ -20,6 +20,7 @@ from tiltscope.errors import ProductError, StaleProductError, UsageError
 
 if TYPE_CHECKING:
     from tiltscope.cells import ContrastSettings
+    from tiltscope.contrast import Contrast
     from tiltscope.features import Features
     from tiltscope.pairs import LoadSettings, Pair, Pairs
     from tiltscope.sae import ReadSettings
@@ -212,8 +213,18 @@ def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progre
     path.unlink(missing_ok=True)  # the record is written last: with it the product is whole
     _retire(opened.folder, made_from)
     record = {**write_contrast(result, opened.folder), "inputs": inputs, "fingerprint": made_from}
+    write_json(opened.folder / "hierarchy.json", {"edges": _hierarchy(result, opened)})
     write_json(path, record)
     return record
+
+
+def _hierarchy(result: Contrast, opened: Opened) -> list[dict[str, Any]]:
+    """Which concepts of confirmed findings are part of which."""
+    from tiltscope.hierarchy import hierarchy
+
+    wanted = {one.concept.id: one.concept for one in result.hypotheses if one.confirmed and one.concept.id[0] in "LC"}
+    groups = [row.group for row in opened.rows]
+    return [asdict(edge) for edge in hierarchy(opened.features, groups, list(wanted.values()))]
 
 
 def _retire(study: Path, made_from: str) -> None:
@@ -238,13 +249,14 @@ def check_current(study: Path) -> None:
 
 
 def _is_contrasted(study: Path) -> bool:
-    """Whether hypotheses.json, hypotheses.parquet and concepts.json are all there and whole."""
+    """Whether hypotheses.json, hypotheses.parquet, concepts.json and hierarchy.json are all there and whole."""
     from tiltscope.hypotheses import read_disparities, read_hypotheses
 
     try:
         read_hypotheses(study)
         read_disparities(study, "")
         read_object(study / "concepts.json", "concepts", "regions", verb="contrast")
+        read_object(study / "hierarchy.json", "edges", verb="contrast")
     except ProductError:
         return False
     return True

@@ -17,7 +17,7 @@ from tiltscope.artifact import read_object, write_text
 from tiltscope.behaviours import RULES
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
-from tiltscope.report import anchor, families, headline, visible
+from tiltscope.report import anchor, families, headline, relatives, visible
 
 __all__ = ["draft_plan", "write_draft"]
 
@@ -132,10 +132,12 @@ def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
     found = [(rows[0], _entry(rows[0])) for rows in families(read_hypotheses(study))]
     _first_of_a_rule([entry for _, entry in found])
     body: list[str] = []
+    tree = study / "hierarchy.json"
+    part_of = relatives(read_object(tree, "edges", verb="contrast") if tree.exists() else None, read_hypotheses(study))
     for number, (row, entry) in enumerate(found, start=1):
         mine = held.get(_key(entry))
         kept = mine.pop(0) if mine else {}
-        body += ["", *_comments(row, number, len(found)), *_yaml(entry | _only_filled(kept))]
+        body += ["", *_comments(row, f"{number} of {len(found)}", part_of), *_yaml(entry | _only_filled(kept))]
     gone = [one for rest in held.values() for one in rest]
     if gone:
         body += ["", _GONE.rstrip(), *(line for one in gone for line in _yaml(_clean(one)))]
@@ -211,7 +213,7 @@ def _clean(entry: Row) -> dict[str, Any]:
     return {key: entry[key] for key in (*_GIVEN[:4], *_EMPTY, "evidence") if key in entry} | _only_filled(entry)
 
 
-def _comments(row: Row, number: int, of: int) -> list[str]:
+def _comments(row: Row, place: str, part_of: Mapping[str, str]) -> list[str]:
     import textwrap
 
     def short(value: float | None, digits: int = 3) -> str:
@@ -221,7 +223,8 @@ def _comments(row: Row, number: int, of: int) -> list[str]:
         f"{row.get('estimand')} {short(row['effect'])} [{short(row['ci_low'])}, {short(row['ci_high'])}], "
         f"q {short(row.get('q'), 2)}, {row.get('n_pairs')} pairs, {row.get('n_groups')} groups, {row.get('length')}"
     )
-    texts = [f"{number} of {of}. {_printable(headline(row))}", _printable(numbers)]
+    texts = [f"{place}. {_printable(headline(row))}", _printable(numbers)]
+    texts += [_printable(part_of[row["concept"]["id"]])] if row["concept"]["id"] in part_of else []
     return [f"  # {line}" for text in texts for line in textwrap.wrap(text, _WIDTH)]
 
 

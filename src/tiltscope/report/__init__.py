@@ -17,12 +17,14 @@ from tiltscope.report.content import families
 from tiltscope.report.show import show_product
 from tiltscope.report.terminal import render_hypotheses, render_trace
 from tiltscope.report.text import anchor, signed, visible, wrapped
+from tiltscope.report.tree import relatives
 from tiltscope.report.words import headline
 
 __all__ = [
     "anchor",
     "families",
     "headline",
+    "relatives",
     "render_hypotheses",
     "render_trace",
     "show_product",

@@ -17,6 +17,7 @@ from tiltscope.report.evidence import examples, naming
 from tiltscope.report.forecasts import forecast_content
 from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts
 from tiltscope.report.text import number, one_line, percent, plain, visible
+from tiltscope.report.tree import tree_content
 from tiltscope.report.words import concept_name, headline, headline_parts, near_zero, place, wish
 
 __all__ = ["calibration", "families", "gather", "load", "load_hypotheses"]
@@ -260,6 +261,7 @@ def gather(study: Path) -> dict[str, Any]:
         ],
         "findings": findings,
         "in_full": _in_full_note(len(in_full), len(findings)),
+        "tree": tree_content(load(study, "hierarchy.json", verb="contrast"), grouped),
         "forecast": forecast_content(study, settings.get("features")),
         "not_confirmed": _others(hypotheses),
         "counts": {key: contrast.get(key) for key in _COUNTS},

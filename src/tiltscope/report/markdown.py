@@ -70,7 +70,7 @@ def markdown(content: Row) -> str:
     rest = [one for one in content["findings"] if not one["in_full"]]
     if rest:
         lines += ["### Confirmed, not told in full", "", *_table(("id", "would teach", "effect"), map(_brief, rest))]
-    lines += _forecast(content["forecast"]) + _tables(content) + _reading(content)
+    lines += _forecast(content["forecast"]) + _tree(content["tree"]) + _tables(content) + _reading(content)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -159,6 +159,20 @@ def _forecast(forecast: Row | None) -> list[str]:
         )
         lines += _table(("forecast", "squared correlation [95 %]"), rows) if forecast["card"]["rows"] else []
     return lines
+
+
+def _tree(tree: Row | None) -> list[str]:
+    if not tree:
+        return []
+    rows = ((f"{'› ' * one['depth']}{one['name']}", one["n"], *_contained(one)) for one in tree["rows"])
+    head = ("concept", "answers that show it", "of these, the one above too [95 %]", "answers of their lengths")
+    return ["## Which concept is part of which", "", _safe(tree["note"]), "", *_table(head, rows)]
+
+
+def _contained(one: Row) -> tuple[str, str]:
+    if one["share"] is None:
+        return "", ""
+    return f"{percent(one['share'])} [{percent(one['low'])}, {percent(one['high'])}]", percent(one["expected"])
 
 
 def _rate(one: Row) -> str:
