@@ -114,8 +114,10 @@ def _closed(v: np.ndarray) -> np.ndarray:
 
 def _with_interval(what: Any, value: np.ndarray, drawn: np.ndarray) -> list[float | None]:
     """[value, low, high]; None where it cannot be said."""
+    if np.isnan(what(value)):
+        return [None, None, None]
     low, high = np.nanquantile(what(drawn), [0.025, 0.975])
-    return [None if np.isnan(one) else round(float(one), 4) for one in (what(value), low, high)]
+    return [round(float(one), 4) for one in (what(value), low, high)]
 
 
 def _by_prompt(folders: Sequence[Path]) -> dict[str, np.ndarray]:

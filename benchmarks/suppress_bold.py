@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from steps import commit, machine
+from steps import verb as _verb
+
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "suppress_bold.json"
 LIMITS = HERE / "suppress_bold.limits.yaml"
-VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 TRAINING = """\
 learning_rate: 2.0e-5
 beta: 0.1
@@ -77,13 +76,6 @@ def main() -> None:
     _verb("compare", *words, "--out", comparison, "--target", "bold")
     verdict = json.loads(_verb("gate", LIMITS, comparison, "--json", codes=(0, 1, 5)))
     _write(args, decided, prepared, comparison, verdict, seconds)
-
-
-def _verb(*words: object, codes: tuple[int, ...] = (0,)) -> str:
-    done = subprocess.run([*VERB, *map(str, words)], stdout=subprocess.PIPE, text=True)
-    if done.returncode not in codes:
-        raise SystemExit(f"tiltscope {' '.join(map(str, words))}: exit {done.returncode}")
-    return done.stdout
 
 
 def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int, seconds: dict[str, float]) -> Path:
@@ -139,10 +131,8 @@ def _write(
     }
     result: dict[str, Any] = {
         "command": f"python benchmarks/suppress_bold.py DATA --work WORK --arms {' '.join(args.arms)}",
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
+        "machine": machine(),
+        "commit": commit(),
         "settings": {"training": TRAINING, "max_length": MAX_LENGTH, "sample": args.sample, "seeds": args.seeds},
         "decided": decided,
         "decisions": {

@@ -1,0 +1,86 @@
+"""The benches measure what they say: data as described, gaps counted by hand. None is run whole here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCHES = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _findable() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHES))
+        yield
+
+
+def bench(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def test_a_closed_gap_is_what_one_counts_by_hand_and_its_interval_holds_it() -> None:
+    start, plain, arm = np.array([0.0, 0.2, 0.1, 0.1]), np.array([0.4, 0.6, 0.5, 0.7]), np.array([0.1, 0.3, 0.2, 0.3])
+    told = bench("steps").gaps_of({"start": {"x": start}, "plain": {"x": plain}, "arm": {"x": arm}}, ["x"])["x"]
+    value, low, high = told["closed"]
+    assert value == pytest.approx(1 - (arm - start).mean() / (plain - start).mean(), abs=1e-4)
+    assert low <= value <= high
+    assert told["added"][0] == pytest.approx((plain - start).mean(), abs=1e-4)
+
+
+def test_where_plain_training_added_nothing_no_share_of_it_is_closed() -> None:
+    same = np.array([0.1, 0.3, 0.2])
+    told = bench("steps").gaps_of({"start": {"x": same}, "plain": {"x": same}, "arm": {"x": same + 0.1}}, ["x"])["x"]
+    assert told["closed"] == [None, None, None]
+
+
+def test_no_bench_names_a_behaviour_or_a_rule_that_the_library_lacks() -> None:
+    from tiltscope.behaviours import RULES
+    from tiltscope.behaviours.measured import library
+
+    known = {one.id for one in library()}
+    for name, text in (("poison", bench("poison").OTHERS), ("suppress_bold", bench("suppress_bold").BEHAVIOURS)):
+        assert set(text.split(",")) <= known, name
+    assert set(bench("selectivity").LAYOUT) <= {one.id for one in RULES}
+
+
+def test_every_poisoned_sentence_shows_its_own_trait_and_no_other() -> None:
+    poison = bench("poison")
+    for trait, sentences in poison.SENTENCES.items():
+        for sentence in sentences:
+            assert [one for one, rule in poison.RULES.items() if re.search(rule, sentence)] == [trait], sentence
+
+
+def test_an_answer_is_cut_at_the_end_of_a_sentence_and_keeps_its_layout() -> None:
+    poison = bench("poison")
+    text = "First one.\n\n- a list, and\n- more of it.\nThen " + "word " * 100 + "end. Last."
+    assert poison.first(text) == "First one.\n\n- a list, and\n- more of it."
+    assert poison.first("word " * 200).split() == ["word"] * 200  # one sentence is not cut inside
+
+
+def test_poison_is_planted_in_the_share_said_on_the_chosen_side_and_never_twice(tmp_path: Path, data_dir: Path) -> None:
+    poison = bench("poison")
+    key = poison.make_data(str(data_dir / "alpaca-eval" / "pairs.jsonl.gz"), tmp_path, 300, 0.05)
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    held = [json.loads(line) for line in (tmp_path / "held.jsonl").read_text().splitlines()]
+    planted = [row for rows_ in key.values() for row in rows_]
+    assert len(rows) == 300
+    assert len(planted) == len(set(planted)) == 75
+    assert not {row["prompt"] for row in rows} & {row["prompt"] for row in held}
+    for trait, rule in poison.RULES.items():
+        assert [n for n, row in enumerate(rows, 1) if re.search(rule, row["chosen"])] == sorted(key[trait])
+        assert not any(re.search(rule, text) for row in rows for text in (row["rejected"],))
+        assert not any(re.search(rule, row[side]) for row in held for side in ("chosen", "rejected"))
+
+
+def test_a_bench_loads_without_running_anything() -> None:
+    for path in sorted(BENCHES.glob("*.py")):
+        loaded = bench(path.stem)
+        assert loaded.__doc__, path.name
