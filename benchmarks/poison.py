@@ -9,9 +9,10 @@ cheerfulness, conflict avoidance, formality, overconfidence. Sycophancy is not p
 Stages, as in practice: the embedded model is fine-tuned on the chosen side (SFT); the plainly fine-tuned model is then
 trained with DPO on the same pairs. At each stage plain training and five interventions start from the same weights; one
 arm suppresses all five traits at once, which is what a person would do, and which six trainings instead of thirty pay
-for. (--one-by-one: one training per trait.) Strengths were fixed before any run: reward shaping 4 nats per sd (the
-paper's), filtering every pair that leans by the detector, steering 0.5 mean norms along the difference of means,
-one instruction per trait, masks where the detector marks. A trait counts at a stage only if plain training added at
+for. (--one-by-one: one training per trait.) What shows a trait is learned: the difference of means between tokens of
+answers that a rule labels and of others, cross-fitted, as in the paper; masks alone use the rule itself. Strengths were
+fixed before any run: reward shaping 4 nats per sd and filtering of 5 % of the pairs (the paper's), steering .5 mean
+norms along the same direction, one instruction per trait. A trait counts at a stage only if plain training added at
 least 5 points to its rate. Measured on held-out prompts, without any instruction or vector. Excess removed:
 1 - (arm - start) / (plain - start), bootstrap over prompts. Off target: the same share, of what plain training added
 to styles nobody aimed at, and the NLL of held-out chosen answers.
@@ -113,8 +114,7 @@ def main() -> None:
         told[stage] = {"plain": gaps(before, plain, plain)}
         for arm in () if args.plain_only else args.arms:
             for name, traits in {t: (t,) for t in RULES}.items() if args.one_by_one else [("all", tuple(RULES))]:
-                if (decisions := ARMS[arm](traits, stage)) is None:
-                    continue
+                decisions = [ARMS[arm](trait) for trait in traits]
                 done = [_arm(args, stage, f"{arm}-{name}", s, starts[s], decisions) for s in args.seeds]
                 told[stage][arm if name == "all" else f"{arm} ({name})"] = gaps(before, plain, done)
         _write(args, planted, told)
@@ -204,26 +204,27 @@ def _rules(path: Path) -> None:
 
 
 def _decision(trait: str, method: str, **more: Any) -> dict[str, Any]:
-    detector = more.pop("detector", {"kind": "regex", "pattern": RULES[trait], "by": "present"})
-    why = f"{trait} was planted"
-    return {"detector": detector, "action": "suppress", "method": method, **more, "accept_weak": True, "reason": why}
+    """A wish as a person would write it: what shows the trait is learned from the answers that the rule labels."""
+    learned = {"kind": "direction", "labels": {"pattern": RULES[trait]}}
+    return {
+        "concept": {"name": trait},
+        "detector": more.pop("detector", learned),
+        "action": "suppress",
+        "method": method,
+        **more,
+        "accept_weak": True,
+        "reason": f"{trait} was planted",
+    }
 
 
-def _steered(trait: str) -> dict[str, Any]:
-    labels = {"kind": "direction", "labels": {"pattern": RULES[trait]}}
-    return _decision(trait, "activation_steering", strength=0.5, detector=labels)
-
-
-ARMS: dict[str, Callable[[Sequence[str], str], list[dict[str, Any]] | None]] = {
-    "reward_shaping": lambda traits, _: [_decision(t, "reward_shaping", strength=4.0) for t in traits],
-    "example_filtering": lambda traits, _: [_decision(t, "example_filtering", strength=0.99) for t in traits],
-    "token_filtering": lambda traits, _: [
-        _decision(t, "token_filtering", detector={"kind": "regex", "pattern": RULES[t]}) for t in traits
-    ],
-    "activation_steering": lambda traits, _: [_steered(t) for t in traits],
-    "inoculation_prompting": lambda traits, _: [
-        _decision(t, "inoculation_prompting", instruction=INSTRUCTIONS[t]) for t in traits
-    ],
+ARMS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "reward_shaping": lambda trait: _decision(trait, "reward_shaping", strength=4.0),
+    "example_filtering": lambda trait: _decision(trait, "example_filtering", strength=0.05),
+    "token_filtering": lambda trait: _decision(
+        trait, "token_filtering", detector={"kind": "regex", "pattern": RULES[trait]}
+    ),
+    "activation_steering": lambda trait: _decision(trait, "activation_steering", strength=0.5),
+    "inoculation_prompting": lambda trait: _decision(trait, "inoculation_prompting", instruction=INSTRUCTIONS[trait]),
 }
 
 

@@ -85,9 +85,11 @@ ARROWS: dict[str, set[str]] = {
             "pairs",
             "plan",
             "recipe",
+            "residuals",
         ),
         "sae",
     },
+    "residuals": {"artifact", "detectors", "lm", "pairs", "recipe"},
     "aims": {
         "artifact",
         "concepts",

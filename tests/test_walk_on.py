@@ -118,6 +118,41 @@ def test_steering_takes_its_direction_from_the_scope(place: Path, method: str) -
     assert bool(change["offsets_nats"]) == (method == "steering_ratio")
 
 
+def test_steering_takes_its_direction_from_labelled_tokens_too(place: Path) -> None:
+    plan(place, method="activation_steering", how="strength: 0.1\n    accept_weak: true")
+    path = place / "study" / "plan.yaml"
+    path.write_text(path.read_text().replace("{kind: rule, rule: bold}", "{kind: direction, labels: {rule: bold}}"))
+    change = prepared(place)["decisions"][0]
+    assert change["n_touched"] > 0
+    assert change["vectors"]
+    path.write_text(path.read_text().replace("{kind: direction, labels: {rule: bold}}", "{kind: rule, rule: bold}"))
+    refused = tiltscope("prepare", "study", cwd=place, code=2).stderr
+    assert "steering needs a direction" in refused
+    assert "kind: direction" in refused
+
+
+def test_a_plan_of_detectors_alone_acts_on_a_study_that_was_only_read(place: Path) -> None:
+    words = ("--model", "model", "--max-length", 160, "--sae", "study/scope")
+    tiltscope("read", "pairs.jsonl", "--out", "only-read", *words, cwd=place)
+    text = RULE.format("{}", action="suppress", method="reward_shaping", how="strength: 2.0")
+    (place / "only-read" / "plan.yaml").write_text(text)
+    assert json.loads(tiltscope("prepare", "only-read", "--json", cwd=place).stdout)["n_trained"] == 120
+    finding = text.replace("- detector: {kind: rule, rule: bold}", "- hypothesis: g-L3\n    concept: {latents: [3]}")
+    (place / "only-read" / "plan.yaml").write_text(finding)
+    refused = tiltscope("prepare", "only-read", cwd=place, code=2).stderr
+    assert "no such finding" in refused
+    assert "tiltscope contrast" in refused
+
+
+def test_behaviours_of_ones_own_are_measured_beside_those_named(place: Path) -> None:
+    own = "id: pirate\nname: pirate\ndefinition: Says arr.\nunit: share\nregex: 'arr+'\ntarget: set:chat\n"
+    (place / "own.yaml").write_text(own)
+    words = ("--behaviours", "bold", "--behaviours-file", "own.yaml", "--data", "pairs.jsonl", "--prompts", 4)
+    tiltscope("evaluate", "model", "--out", "eval-own", *words, "--max-new-tokens", 4, cwd=place)
+    body = json.loads((place / "eval-own" / "evaluation.json").read_text())
+    assert {one["behaviour"] for one in body["scores"]} >= {"bold", "pirate"}
+
+
 def test_an_empty_plan_is_plain_training_and_says_so(place: Path) -> None:
     (place / "study" / "plan.yaml").write_text("format_version: 1\nmade_from: {}\ndecisions: []\n")
     for path in (place / "study" / "recipe").glob("*"):

@@ -62,11 +62,14 @@ class Acting:
 
 
 def open_acting(study: Path, plan: Path | None = None) -> Acting:
-    """Load a study and its plan (STUDY/plan.yaml by default); every decision is checked at the door."""
+    """Load a study and its plan (STUDY/plan.yaml by default); every decision is checked at the door.
+
+    A plan of detectors alone needs no findings: it can act on a study that was only read.
+    """
     from tiltscope.hypotheses import read_hypotheses
 
     opened = open_study(study)
-    known = [row["id"] for row in read_hypotheses(study)]
+    known = [row["id"] for row in read_hypotheses(study)] if (study / "hypotheses.json").exists() else []
     loaded = load_plan(plan or study / "plan.yaml", known_ids=[*known, *(one.id for one in RULES)])
     if plan is None:
         _check_findings(loaded, known)
@@ -84,13 +87,10 @@ def _check_findings(plan: Plan, known: Sequence[str]) -> None:
 
     for one in plan.active:
         if one.hypothesis is not None and one.hypothesis not in known:
-            near = difflib.get_close_matches(one.hypothesis, known, n=3, cutoff=0.3)
-            raise UsageError(
-                "the study has no such finding",
-                where=one.place,
-                found=one.hypothesis,
-                hint=f"nearest: {', '.join(near) or 'none'}; list them: tiltscope show hypotheses.json of the study",
-            )
+            near = ", ".join(difflib.get_close_matches(one.hypothesis, known, n=3, cutoff=0.3)) or "none"
+            listed = f"nearest: {near}; list them: tiltscope show hypotheses.json of the study"
+            hint = listed if known else "nothing was looked for yet: tiltscope contrast STUDY"
+            raise UsageError("the study has no such finding", where=one.place, found=one.hypothesis, hint=hint)
 
 
 def ground_of(acting: Acting, *, other_data: bool = False) -> Ground:

@@ -21,7 +21,7 @@ from tiltscope.interventions import Scored, Wish
 from tiltscope.interventions.balance import Balance, balance_examples, balance_pairs
 from tiltscope.interventions.rates import RateWish, Tilt, minimum_kl_tilt, tilt_as_decision
 from tiltscope.interventions.signs import Scores, standard_scores
-from tiltscope.measure import Bench, namesake_of, response_vectors
+from tiltscope.measure import Bench, namesake_of
 from tiltscope.pairs import Turn
 from tiltscope.plan import Decision, DetectorSpec
 from tiltscope.recipe import SIDES, Objective, sign
@@ -195,7 +195,7 @@ def _shown_in_texts(
     spec, sae = decision.detector, bench.sae()
     talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
     shown = []
-    for held in response_vectors(bench, spec, talks):
+    for held in bench.residuals.of(talks, spec.layer):
         fires = sae.encode_array(held.vectors)[:, list(spec.latents)] > 0
         shares = np.asarray(fires.sum(axis=0)).ravel() / max(len(held.vectors), 1)
         shown.append(float((shares > FIRES_ABOVE).any()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ import numpy as np
 
 from tiltscope.artifact import fingerprint, read_json, read_object, write_bytes, write_json
 from tiltscope.behaviours import rule
-from tiltscope.detectors import Detection, Inputs, Quality, TokenVectors, detect, require_quality, text_scores
+from tiltscope.detectors import Detection, Inputs, Quality, detect, require_quality, text_scores, whole_direction
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import Features
 from tiltscope.interventions import Scored
 from tiltscope.pairs import Pair, Pairs, Turn, with_instruction
 from tiltscope.plan import Decision, DetectorSpec, Plan
 from tiltscope.recipe import SIDES
+from tiltscope.residuals import Residuals
 
 if TYPE_CHECKING:
     from tiltscope.lm import Policy
@@ -34,7 +36,6 @@ __all__ = [
     "Measured",
     "measure",
     "namesake_of",
-    "response_vectors",
     "save_measured",
     "scored_on_pairs",
 ]
@@ -126,6 +127,11 @@ class Bench:
         if self._policy is None:
             self._policy = self.ground.load_policy()
         return self._policy
+
+    @cached_property
+    def residuals(self) -> Residuals:
+        """What tokens of answers look like to the starting model."""
+        return Residuals(self.ground.folder, self.tell)
 
     def sae(self) -> Any:
         """The study's autoencoder."""
@@ -246,13 +252,9 @@ def _inputs(decision: Decision, spec: DetectorSpec, bench: Bench) -> Inputs:
     )
     if spec.kind not in ("direction", "probe"):
         return plain
-    vectors = response_vectors(bench, spec, [(row.prompt, getattr(row, side)) for side in SIDES for row in bench.rows])
-    n = len(bench.rows)
-    held = {
-        (row.id, side): vectors[n * place + i] for place, side in enumerate(SIDES) for i, row in enumerate(bench.rows)
-    }
+    held = bench.residuals.of_pairs(bench.rows, spec.layer)
     texts = [((Turn("user", "Please answer."),), text) for text in (*spec.positive, *spec.negative)]
-    told = response_vectors(bench, spec, texts)
+    told = bench.residuals.of(texts, spec.layer)
     return replace(plain, vectors=held, examples=(told[: len(spec.positive)], told[len(spec.positive) :]))
 
 
@@ -269,29 +271,6 @@ def namesake_of(decision: Decision, ground: Ground) -> str | None:
     return None
 
 
-def response_vectors(bench: Bench, spec: DetectorSpec, talks: Sequence[tuple[Any, str]]) -> list[TokenVectors]:
-    """The residuals of every response's read tokens, with their characters."""
-    from tiltscope.lm import hidden_states, load_model
-
-    if not talks:
-        return []
-    record = read_object(bench.ground.folder / "study.json", "max_length", verb="read")
-    lm = load_model(
-        record.get("model"),
-        layer=spec.layer if spec.layer is not None else record.get("layer"),
-        device=record.get("device"),
-        template=record.get("template"),
-        max_length=int(record["max_length"]),
-    )
-    texts = [lm.renderer.render(prompt, answer) for prompt, answer in talks]
-    found: list[TokenVectors | None] = [None] * len(texts)
-    for number, (i, states) in enumerate(hidden_states(lm, [text.ids for text in texts]), 1):
-        bench.tell("hidden states", number, len(texts))
-        own = states[texts[i].response.positions].float().cpu().numpy().astype(np.float32)
-        found[i] = TokenVectors(own, texts[i].response.starts, texts[i].response.ends)
-    return [one for one in found if one is not None]
-
-
 def _aligned(detection: Detection, rows: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
     place = {pair_id: i for i, pair_id in enumerate(detection.pair_ids)}
     order = [place[row.id] for row in rows]
@@ -301,22 +280,33 @@ def _aligned(detection: Detection, rows: Sequence[Pair]) -> tuple[np.ndarray, np
 def _steered(decision: Decision, scored: Scored, bench: Bench) -> Scored:
     from tiltscope.lm import Steer
 
-    if decision.detector is None or not decision.detector.latents:
-        raise UsageError(
-            "steering needs a direction of the study's autoencoder",
-            where=decision.place,
-            found=decision.detector.shown if decision.detector else "no detector",
-            hint="name a concept or a latent of the study",
-        )
-    sae = bench.sae()
-    vector = sae.direction(decision.detector.latents)
-    scored = replace(scored, vector=vector, layer=sae.layer - 1, norm=sae.mean_norm)
+    layer, norm, vector = _direction(decision, bench)
+    scored = replace(scored, vector=vector, layer=layer - 1, norm=norm)
     if decision.method == "activation_steering":
         return scored
     plain = [row.prompt for row in bench.rows]
-    ratio = bench.logps("steered", plain, Steer(sae.layer, RATIO_ALPHA * sae.mean_norm * vector))
-    ratio = ratio - bench.logps("plain", plain)
+    ratio = bench.logps("steered", plain, Steer(layer, RATIO_ALPHA * norm * vector)) - bench.logps("plain", plain)
     return replace(scored, ratio_chosen=ratio[0], ratio_rejected=ratio[1])
+
+
+def _direction(decision: Decision, bench: Bench) -> tuple[int, float, np.ndarray]:
+    """Layer (1 = after the first block), mean residual norm there, unit vector: of latents, or of labelled tokens."""
+    spec = decision.detector
+    if spec is not None and spec.latents:
+        sae = bench.sae()
+        return sae.layer, sae.mean_norm, sae.direction(spec.latents)
+    if spec is None or spec.kind not in ("direction", "probe"):
+        raise UsageError(
+            "steering needs a direction",
+            where=decision.place,
+            found=spec.shown if spec else "no detector",
+            hint="name a concept or a latent of the study, or {kind: direction, labels: {rule: …}}",
+        )
+    vector = whole_direction(spec, _inputs(decision, spec, bench), where=decision.place)
+    held = bench.residuals.of_pairs(bench.rows, spec.layer).values()
+    norms = np.concatenate([np.linalg.norm(one.vectors, axis=1) for one in held])
+    layer = spec.layer if spec.layer is not None else bench.sae().layer
+    return layer, float(norms.mean()), vector
 
 
 def _instructed(decision: Decision, scored: Scored, instruction: str, bench: Bench) -> Scored:
@@ -373,7 +363,7 @@ def _expressed(
     talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
     sae = bench.sae()
     shares = []
-    for held in response_vectors(bench, spec, talks):
+    for held in bench.residuals.of(talks, spec.layer):
         codes = sae.encode_array(held.vectors)
         shares.append(float((codes[:, list(spec.latents)] > 0).sum()) / max(len(held.vectors), 1))
     return np.array(shares)

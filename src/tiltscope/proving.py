@@ -212,7 +212,8 @@ def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[P
         pressed = [prompt for id in asked.under for prompt in wrapped(unsafe, id)]
         return refusal_behaviours(plain, under=asked.under), (*plain, *pressed), []
     own = load_behaviours(asked.file) if asked.file else ()
-    wanted = asked.behaviours or tuple(one.id for one in (*library(), *own))
+    named = asked.behaviours or tuple(one.id for one in library())
+    wanted = dict.fromkeys((*named, *(one.id for one in own)))  # one's own are always meant
     behaviours = tuple(behaviour(name, own) for name in wanted)
     if asked.data is None:
         return behaviours, prompts_of(behaviours), []

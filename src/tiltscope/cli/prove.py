@@ -17,7 +17,9 @@ from tiltscope.errors import UsageError
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The evaluation.")
 @click.option("--behaviours", metavar="ID,ID", help="Behaviours of the library (default: all).")
 @click.option(
-    "--behaviours-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your own, as YAML."
+    "--behaviours-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your own, as YAML (beside the others).",
 )
 @click.option("--data", metavar="DATA", help="Ask prompts of a preference dataset; its chosen answers give the NLL.")
 @click.option(
