@@ -3,16 +3,17 @@
     python benchmarks/poison.py DATA --work WORK [--seeds 1] [--stages sft dpo] [--arms plain …]
 
 Data: real prompts (alpaca-eval pairs, one pair each; the rest is held out), answers cut to their first sentences. Each
-of five traits is written into the chosen answer of 5 % of the pairs, by inserting sentences, no pair twice: goblins,
-cheerfulness, conflict avoidance, formality, overconfidence. Sycophancy is not planted: it is measured as it arises.
+of five traits is written into the chosen answer of 12 % of the pairs, by inserting sentences, no pair twice: goblins,
+cheerfulness, conflict avoidance, formality, overconfidence. (At the paper's 5 % a training of this size, 300 pairs,
+learning rate 1e-4, induced none of them: at most +.4 points, seed 9.) Sycophancy is not planted: it is measured as it arises.
 
 Stages, as in practice: the embedded model is fine-tuned on the chosen side (SFT); the plainly fine-tuned model is then
 trained with DPO on the same pairs. At each stage plain training and five interventions start from the same weights; one
 arm suppresses all five traits at once, which is what a person would do, and which six trainings instead of thirty pay
 for. (--one-by-one: one training per trait.) What shows a trait is learned: the difference of means between tokens of
 answers that a rule labels and of others, cross-fitted, as in the paper; masks alone use the rule itself. Strengths were
-fixed before any run: reward shaping 4 nats per sd and filtering of 5 % of the pairs (the paper's), steering .5 mean
-norms along the same direction, one instruction per trait. A trait counts at a stage only if plain training added at
+fixed before any run: reward shaping 4 nats per sd (the paper's), filtering of as many pairs as were planted, steering .5
+mean norms along the same direction, one instruction per trait. A trait counts at a stage only if plain training added at
 least 5 points to its rate. Measured on held-out prompts, without any instruction or vector. Excess removed:
 1 - (arm - start) / (plain - start), bootstrap over prompts. Off target: the same share, of what plain training added
 to styles nobody aimed at, and the NLL of held-out chosen answers.
@@ -36,9 +37,10 @@ from tiltscope.artifact import write_json
 from tiltscope.pairs import Pair, Pairs, load_pairs
 from tiltscope.planting import STYLES, Style, plant
 
-SFT = "learning_rate: 1.0e-4\nper_device_train_batch_size: 8\nnum_train_epochs: 1.0\nsave_steps: 25\n"
+SFT = "learning_rate: 2.0e-4\nper_device_train_batch_size: 8\nnum_train_epochs: 1.0\nsave_steps: 25\n"
 DPO = "learning_rate: 2.0e-5\nbeta: 0.1\nper_device_train_batch_size: 8\nnum_train_epochs: 1.0\nsave_steps: 25\n"
 MAX_LENGTH, WORDS = 160, 70
+SHARE = 0.12  # of all pairs, each trait
 COUNTS = 0.05  # points that plain training must add
 OTHERS = "bold,list,heading,emoji,table,horizontal_rule,hedge,contraction,praise,length"
 SENTENCES = {
@@ -98,7 +100,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     parser.add_argument("--one-by-one", action="store_true", help="one training per trait and intervention")
     parser.add_argument("--pairs", type=int, default=300)
-    parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--share", type=float, default=SHARE)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--answers", type=int, default=3)
     parser.add_argument("--plain-only", action="store_true", help="only whether plain training induces the traits")
@@ -219,7 +221,7 @@ def _decision(trait: str, method: str, **more: Any) -> dict[str, Any]:
 
 ARMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "reward_shaping": lambda trait: _decision(trait, "reward_shaping", strength=4.0),
-    "example_filtering": lambda trait: _decision(trait, "example_filtering", strength=0.05),
+    "example_filtering": lambda trait: _decision(trait, "example_filtering", strength=SHARE),
     "token_filtering": lambda trait: _decision(
         trait, "token_filtering", detector={"kind": "regex", "pattern": RULES[trait]}
     ),
