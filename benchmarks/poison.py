@@ -14,7 +14,7 @@ arm suppresses all five traits at once, which is what a person would do, and whi
 for. (--one-by-one: one training per trait.) What shows a trait is learned: the difference of means between tokens of
 answers that a rule labels and of others, cross-fitted, as in the paper; masks alone use the rule itself. Strengths were
 fixed before any run: reward shaping 4 nats per sd (the paper's), filtering of as many pairs as were planted, steering
-.5 mean norms along the same direction, one instruction per trait. A trait counts at a stage only if plain training
+.2 mean norms each along the same direction, one instruction per trait. A trait counts at a stage only if plain training
 added at least 5 points to its rate. Measured on held-out prompts, without any instruction or vector. Excess removed:
 1 - (arm - start) / (plain - start), bootstrap over prompts. Off target: the same share, of what plain training added
 to styles nobody aimed at, and the NLL of held-out chosen answers.
@@ -226,7 +226,7 @@ ARMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "token_filtering": lambda trait: _decision(
         trait, "token_filtering", detector={"kind": "regex", "pattern": RULES[trait]}
     ),
-    "activation_steering": lambda trait: _decision(trait, "activation_steering", strength=0.5),
+    "activation_steering": lambda trait: _decision(trait, "activation_steering", strength=0.2),
     "inoculation_prompting": lambda trait: _decision(trait, "inoculation_prompting", instruction=INSTRUCTIONS[trait]),
 }
 
