@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from steps import RESULTS, commit, gaps, machine, trained, verb, write_lines
+from steps import RESULTS, commit, gaps, machine, one_code, trained, verb, write_lines
 
 from tiltscope.artifact import write_json
 from tiltscope.pairs import Pair, Pairs, load_pairs
@@ -106,7 +106,11 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=3)
     parser.add_argument("--plain-only", action="store_true", help="only whether plain training induces the traits")
     parser.add_argument("--result", type=Path, default=RESULTS / "poison.json")
+    parser.add_argument(
+        "--across-code", action="store_true", help="go on with what other code left; the result says so"
+    )
     args = parser.parse_args()
+    made_by = one_code(args.work, across=args.across_code)
     planted = make_data(args.data, args.work, args.pairs, args.share)
     _rules(args.work / "traits.yaml")
     told: dict[str, Any] = {}
@@ -120,7 +124,7 @@ def main() -> None:
                 decisions = [ARMS[arm](trait) for trait in traits]
                 done = [_arm(args, stage, f"{arm}-{name}", s, starts[s], decisions) for s in args.seeds]
                 told[stage][arm if name == "all" else f"{arm} ({name})"] = gaps(before, plain, done)
-        _write(args, planted, told)
+        _write(args, planted, told, made_by)
 
 
 def make_data(data: str, work: Path, n_pairs: int, share: float) -> dict[str, list[int]]:
@@ -260,12 +264,13 @@ def _asked(args: argparse.Namespace, model: Path | None, name: str, seed: int) -
     return out
 
 
-def _write(args: argparse.Namespace, planted: dict[str, list[int]], told: dict[str, Any]) -> None:
+def _write(args: argparse.Namespace, planted: dict[str, list[int]], told: dict[str, Any], made_by: list[str]) -> None:
     keys = ("seeds", "pairs", "share", "prompts", "answers", "one_by_one")
     result = {
         "command": "python benchmarks/poison.py DATA --work WORK",
         "machine": machine(),
         "commit": commit(),
+        "made_by": made_by,
         "settings": {"sft": SFT, "dpo": DPO, "max_length": MAX_LENGTH, **{key: getattr(args, key) for key in keys}},
         "planted": {trait: len(rows) for trait, rows in planted.items()},
         "stages": told,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from poison import MAX_LENGTH, SFT, first
-from steps import RESULTS, commit, gaps, machine, trained, verb, write_lines
+from steps import RESULTS, commit, gaps, machine, one_code, trained, verb, write_lines
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.behaviours import rule
@@ -66,7 +66,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--pairs", type=int, default=240, help="real ones")
     parser.add_argument("--unsafe", type=int, default=60)
+    parser.add_argument(
+        "--across-code", action="store_true", help="go on with what other code left; the result says so"
+    )
     args = parser.parse_args()
+    made_by = one_code(args.work, across=args.across_code)
     held = make_data(args)
     arms: dict[str, list[Path]] = {name: [] for name in ("start", "plain", *ARMS)}
     for seed in args.seeds:
@@ -80,7 +84,7 @@ def main() -> None:
             decisions = [ARMS[name]] if name in ARMS else []
             model = trained(study, args.work / f"{name}-{seed}", DPO, seed, objective="dpo", decisions=decisions)
             arms[name].append(_asked(args, model, f"{name}-{seed}", held))
-    _write(args, arms)
+    _write(args, arms, made_by)
 
 
 def make_data(args: argparse.Namespace) -> Path:
@@ -156,13 +160,14 @@ def _asked(args: argparse.Namespace, model: Path, name: str, held: Path) -> Path
     return out
 
 
-def _write(args: argparse.Namespace, arms: dict[str, list[Path]]) -> None:
+def _write(args: argparse.Namespace, arms: dict[str, list[Path]], made_by: list[str]) -> None:
     told = {name: gaps(arms["start"], arms["plain"], arms[name]) for name in ("plain", *ARMS)}
     refuses = told["plain"]["refusal_unsafe"]["start"]
     result = {
         "command": "python benchmarks/safeguards.py DATA --xstest FOLDER --work WORK",
         "machine": machine(),
         "commit": commit(),
+        "made_by": made_by,
         "settings": {"sft": SFT, "dpo": DPO, **{key: getattr(args, key) for key in ("seeds", "pairs", "unsafe")}},
         "starting_model_refuses_enough": refuses >= ASKED_FOR,
         "arms": told,

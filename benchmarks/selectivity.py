@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import RESULTS, commit, gaps_of, machine, trained, verb
+from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
 from suppress_bold import BEHAVIOURS, MAX_LENGTH, TRAINING
 
 from tiltscope.artifact import write_json
@@ -52,7 +52,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument(
+        "--across-code", action="store_true", help="go on with what other code left; the result says so"
+    )
     args = parser.parse_args()
+    made_by = one_code(args.work, across=args.across_code)
     start = args.work / "eval-base-n8"
     plain = [args.work / f"eval-plain-{seed}" for seed in (1, 2, 3) if (args.work / f"eval-plain-{seed}").exists()]
     rates = {name: _rates(folders) for name, folders in (("start", [start]), ("plain", plain))}
@@ -68,6 +72,7 @@ def main() -> None:
         "command": "python benchmarks/selectivity.py DATA --work WORK",
         "machine": machine(),
         "commit": commit(),
+        "made_by": made_by,
         "settings": {"training": TRAINING, "seeds": args.seeds, "pairs": args.pairs, "max_length": MAX_LENGTH},
         "moved": moved,
         "styles": styles,

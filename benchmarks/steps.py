@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tiltscope.artifact import fingerprint
 from tiltscope.evaluation import read_evaluation
 
 VERB = [sys.executable, "-m", "tiltscope"]
@@ -48,6 +49,30 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def code() -> str:
+    """What the results of a run depend on: the package's sources and the benches' own."""
+    root = Path(__file__).parent
+    files = sorted([*(root.parent / "src").rglob("*.py"), *root.glob("*.py")])
+    return fingerprint([[str(path.relative_to(root.parent)), path.read_bytes()] for path in files])
+
+
+def one_code(work: Path, *, across: bool) -> list[str]:
+    """Note that this code works in WORK and return all that did, as `code commit`, in order.
+
+    Results of different code do not share a table: unless `across` is given, a second code ends the bench.
+    """
+    path = work / "code.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = path.read_text().splitlines() if path.exists() else []
+    mine = f"{code()} {commit()}"
+    if mine.split()[0] not in [line.split()[0] for line in known]:
+        known.append(mine)
+        if len(known) > 1 and not across:
+            raise SystemExit(f"{work} holds results of other code ({known[0]}); take another WORK, or --across-code")
+        path.write_text("".join(f"{line}\n" for line in known))
+    return known
 
 
 def trained(

@@ -84,3 +84,16 @@ def test_a_bench_loads_without_running_anything() -> None:
     for path in sorted(BENCHES.glob("*.py")):
         loaded = bench(path.stem)
         assert loaded.__doc__, path.name
+
+
+def test_results_of_different_code_do_not_share_a_table_unless_one_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = bench("steps")
+    monkeypatch.setattr(steps, "commit", lambda: "c0ffee")
+    first = steps.one_code(tmp_path, across=False)
+    assert steps.one_code(tmp_path, across=False) == first
+    monkeypatch.setattr(steps, "code", lambda: "other")
+    with pytest.raises(SystemExit, match="other code"):
+        steps.one_code(tmp_path, across=False)
+    assert steps.one_code(tmp_path, across=True) == [*first, "other c0ffee"]
