@@ -69,7 +69,8 @@ def main() -> None:
             mine = {"start": rates["start"], "plain": _rates([plain[s - 1] for s in args.seeds]), "arm": _rates(arm)}
             told.append({"target": target, "method": method, "styles": gaps_of(mine, styles)})
     result = {
-        "command": "python benchmarks/selectivity.py DATA --work WORK",
+        "command": f"python benchmarks/selectivity.py DATA --work WORK --seeds {' '.join(map(str, args.seeds))} "
+        f"--targets {' '.join(args.targets or styles)} --methods {' '.join(args.methods)}",
         "machine": machine(),
         "commit": commit(),
         "made_by": made_by,
@@ -78,7 +79,7 @@ def main() -> None:
         "styles": styles,
         "arms": told,
     }
-    write_json(RESULTS / "selectivity.json", result)
+    write_json(args.result, result)
     print(table(result))
 
 
