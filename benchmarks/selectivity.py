@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument("--result", type=Path, default=RESULTS / "selectivity.json")
     parser.add_argument(
         "--across-code", action="store_true", help="go on with what other code left; the result says so"
     )
