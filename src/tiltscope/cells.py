@@ -95,7 +95,7 @@ class Bench:
 class Found:
     """A cell as the explore half sees it: which concept, where, which direction, both halves of explore.
 
-    few: its groups at stake are counted exactly. own: with a region, the lean in there by itself, compared with nothing.
+    few: its groups at stake are counted exactly. own: the lean in the region by itself, compared with nothing.
     """
 
     view: str

@@ -2,7 +2,7 @@
 
 In:  cells found on the explore half.
 Out: hypotheses, strongest first, and the disparity of every pair for each.
-Refuses: to test a cell with too few witnesses (a lean with few is tested by counting), or in another direction than the explored one.
+Refuses: to test a cell with too few witnesses, or in another direction than the explored one.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) 
         return []
     masks = np.column_stack([region.inside for region in regions])
     at_stake = (measures.a > 0).astype(np.float64)
-    held = np.asarray((at_stake.T @ masks.astype(np.float64)))
+    held = np.asarray(at_stake.T @ masks.astype(np.float64))
     size = np.where(held >= HELD * np.asarray(at_stake.sum(axis=0)).ravel()[:, None], masks.sum(axis=0), np.inf)
     places = []
     for column in np.flatnonzero(np.isfinite(size).any(axis=1) & (held.max(axis=1) > 0)).tolist():

@@ -90,4 +90,4 @@ def flip_p(few: FewGroups, totals: npt.ArrayLike, direction: int) -> FloatArray:
     won = (np.rint(np.asarray(totals)).astype(np.int64) + few.total) // 2
     chance = few.chances()
     tail = np.cumsum(chance[::-1])[::-1] if direction > 0 else np.cumsum(chance)
-    return np.minimum(tail[won], 1.0)
+    return np.asarray(np.minimum(tail[won], 1.0))
