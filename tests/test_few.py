@@ -12,7 +12,9 @@ from scipy.stats import binom, binomtest
 
 from made_features import flipped, made
 from tiltscope import stats
-from tiltscope.contrast import Contrast, ContrastSettings, contrast
+from tiltscope.calibration import calibrate
+from tiltscope.cells import set_up
+from tiltscope.contrast import Contrast, ContrastSettings, contrast, label_free_views
 from tiltscope.features import Features
 from tiltscope.hypotheses import Hypothesis, plain
 from tiltscope.report.words import headline
@@ -180,6 +182,28 @@ def test_flipped_labels_of_rare_traits_are_seldom_called() -> None:
         result = contrast(pairs, flipped(seen, coins), NO_NULLS)
         called += any(h.confirmed for h in result.hypotheses)
     assert called <= 4  # binomial(12, .1) is above 4 once in 230 times
+
+
+@pytest.mark.parametrize("per_prompt", [1, 3])
+def test_both_nulls_of_rare_leans_keep_their_level(per_prompt: int) -> None:
+    """Half of sixty rare traits come up after one topic only; lengths differ within pairs."""
+    pairs, features = made(900, n_latents=80, lean=0.5, tied=0.5, seed=13, per_prompt=per_prompt)
+    rng, columns = np.random.default_rng(4), []
+    topic = np.array([pair.prompt_text.split()[1] for pair in pairs.rows])
+    for number in range(60):
+        among = np.arange(900) if number % 2 else np.flatnonzero(topic == str(number % 5))
+        some = rng.permutation(among)[: int(rng.integers(14, 38))]
+        won = rng.random(len(some)) < 0.5
+        columns.append((some[won], some[~won]))
+    seen = _with_latents(features, columns)
+    bench = set_up(pairs, seen, ContrastSettings(n_draws=400, n_null_cells=60, n_flip_cells=0))
+    views = label_free_views(seen, bench)
+    own = [place for view in views for place in view.own]
+    entries = calibrate([(view.name, view.measures, view.regions) for view in views if not view.regions], bench, own)
+    shares = {(one["null"], one["view"]): one["share_p05"] for one in entries}
+    for view in ("few", "own"):
+        assert 0.015 < shares["sharp", view] < 0.04
+        assert 0.04 < shares["adjusted", view] < 0.06
 
 
 def test_well_witnessed_cells_keep_every_number_but_q(rare: Contrast) -> None:
