@@ -26,7 +26,8 @@ def judged(
     """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
     insides, sides = [claim.inside for claim in claims], np.array([claim.sign for claim in claims])
     lean = lean_of(scores(claims, grown.after, np.arange(len(grown.after.pairs.rows))), insides)
-    true = put_there(lean_of(_change(claims, grown.before, grown.after), insides), lean, sides)
+    change = lean_of(_change(claims, grown.before, grown.after), insides)
+    true = put_there(change, lean, sides)
     of_cut = np.zeros(len(claims), bool)
     if uncut is not grown.before:
         of_cut = ~true & put_there(lean_of(_change(claims, uncut, grown.before), insides), lean, sides)
@@ -42,6 +43,7 @@ def judged(
         "n_speaking": int((of_trait >= 0).sum()),
         "n_false": int(false.sum()),
         "n_of_cut": int(of_cut.sum()),
+        "n_against": int((sides * change <= 0).sum()),  # planting moved them the other way, or not at all
         "recall": len(set(of_trait[of_trait >= 0].tolist())) / n_traits if n_traits else None,
         "recall_placed": len(placed) / n_traits if n_traits and inside is not None else None,
         "precision_20": float(1 - false[:SHOWN].mean()) if claims else None,
