@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -43,10 +44,12 @@ class Claim:
 def scores(claims: Sequence[Claim], data: Aligned, rows: np.ndarray) -> np.ndarray:
     """Return chosen minus rejected of every claim's score in some rows: (n_rows, n_claims)."""
     features, pairs = data.take(rows), [data.pairs.rows[row] for row in rows.tolist()]
+    concepts = [Concept("x", claim.key) for claim in claims if claim.scorer == "disparity"]  # type: ignore[arg-type]
+    of_concepts = iter(disparity(features, concepts).u.toarray().T if concepts else ())
     columns = []
     for claim in claims:
         if claim.scorer == "disparity":
-            columns.append(disparity(features, [Concept("x", claim.key)]).u.toarray()[:, 0])  # type: ignore[arg-type]
+            columns.append(next(of_concepts))
         elif claim.scorer == "max":
             at = list(claim.key)
             columns.append((features.chosen.max[:, at] - features.rejected.max[:, at]).toarray().mean(axis=1))
@@ -60,6 +63,7 @@ def _shows_word(key: tuple[int, ...] | str, text: str) -> int:
     return int(key in set(_words(text)))
 
 
+@lru_cache(maxsize=200_000)
 def _shows_rule(key: tuple[int, ...] | str, text: str) -> int:
     return int(next(one for one in RULES if one.id == key).present(text))
 
@@ -210,7 +214,7 @@ def icai_rules(data: Aligned, seed: int) -> list[Claim]:
     """
     ranked = []
     for rule in RULES:
-        u = np.array([int(rule.present(p.chosen)) - int(rule.present(p.rejected)) for p in data.pairs.rows])
+        u = np.array([_shows_rule(rule.id, p.chosen) - _shows_rule(rule.id, p.rejected) for p in data.pairs.rows])
         n = int((u != 0).sum())
         if n >= 10:
             ranked.append((abs((u > 0).sum() / n - 0.5), rule.id, 1 if u.sum() >= 0 else -1))

@@ -18,7 +18,8 @@ higher. (The rule and its two numbers were set on seed 100, which is not reporte
 of planted traits spoken of; conditional: also "placed", by a finding whose pairs match the kind at F1 >= .5),
 precision@20 (true among the first 20 listed, or among all where fewer are listed; none listed: no value) and the
 false share of all that is listed (0 where nothing is; its mean is the FDR). Methods without a cut list 20. A cell per
-seed plants nothing: there every finding is false.
+seed plants nothing: there every finding is false. Beside them stands a ceiling: each trait by its own rule, in its own
+place, tested once (p <= .05) on the half that confirms; no search that confirms on a half can be expected to pass it.
 
 Confounds, each in a cell of its own at 5 %: `length` (of 30 % of the pairs the rejected answer keeps its first half;
 what this causes is neither true nor false, and counted apart), `sibling` (a control goes along with the first trait
@@ -42,33 +43,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparators import METHODS, SHOWN, Claim, scores
+from comparators import METHODS, Claim
+from judging import ceiling, judged
 
 from tiltscope.artifact import fingerprint, read_json, write_json
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.planting import STYLES
-from tiltscope.power import (
-    SPEAKS_FROM,
-    Aligned,
-    Grown,
-    Planting,
-    Readings,
-    grow,
-    lean_of,
-    put_there,
-    read_again,
-    speaks,
-)
+from tiltscope.power import SPEAKS_FROM, Aligned, Grown, Planting, Readings, grow, read_again
 from tiltscope.sae import open_scope
+from tiltscope.stats import wilson
 from tiltscope.study import open_study
 
 RESULT = Path(__file__).parent / "results" / "discovery.json"
 VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 CONFOUNDS = ("length", "sibling", "duplicates", "source")
 N_PLANTED, N_CONTROLS = 6, 3
-SAME_PLACE = 0.5
+SPLIT = 11  # seed of the audit, and so of its two halves
+METHODS_TOLD = ("tiltscope", *METHODS)
+CEILING = "each trait's own rule, known beforehand"
 
 
 @dataclass(frozen=True)
@@ -95,7 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     study = args.work / "study"
     if not (study / "report.html").exists():
-        options = ["--sample", args.sample, "--seed", 11, "--max-length", args.max_length, "--draws", 20]
+        options = ["--sample", args.sample, "--seed", SPLIT, "--max-length", args.max_length, "--draws", 20]
         subprocess.run([*VERB, "audit", args.data, "--out", study, *map(str, options)], check=True)
     opened = open_study(study)
     ground = Aligned.of(opened.pairs, opened.features)
@@ -121,7 +115,7 @@ def _grid(seed: int, shares: Sequence[float], confounds: bool) -> list[Cell]:
 
 def _held(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[str]], folder: Path) -> dict[str, Any]:
     """One cell, read back where it was finished before with the same code of ours and the same features."""
-    source = [path.read_bytes() for path in (Path(__file__), Path(__file__).with_name("comparators.py"))]
+    source = [Path(__file__).with_name(name).read_bytes() for name in ("discovery.py", "comparators.py", "judging.py")]
     path = folder / f"{fingerprint(repr(cell), ground.features.fingerprint, _commit(), *source)}.json"
     try:
         body: dict[str, Any] = read_json(path, verb="")
@@ -146,6 +140,7 @@ def _run(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[s
     facts = {
         **{"seed": cell.seed, "share": cell.share, "place": cell.place, "confound": cell.confound, "kind": kind},
         **{"n_pairs": len(grown.after.pairs.rows), "traits": traits, "controls": controls, "methods": {}},
+        "ceiling": ceiling(traits, grown.after, inside, SPLIT),
     }
     for name, method in {"tiltscope": ours, **METHODS}.items():
         begun = time.monotonic()
@@ -157,7 +152,7 @@ def _run(cell: Cell, ground: Aligned, readings: Readings, kinds: dict[str, set[s
 
 def ours(data: Aligned, seed: int) -> list[Claim]:
     """The confirmed families, each by its head, smallest p first; the study's contrast without its nulls."""
-    settings = ContrastSettings(seed=11, n_null_cells=0, n_flip_cells=0)
+    settings = ContrastSettings(seed=SPLIT, n_null_cells=0, n_flip_cells=0)
     result = contrast(data.pairs, data.features, settings)
     inside = {kind.id: kind.inside for kind in result.regions}
     heads = sorted((h for h in result.hypotheses if h.confirmed and h.family == h.id), key=lambda h: (h.p, h.id))
@@ -288,64 +283,6 @@ def _repeated(data: Aligned, rows: np.ndarray) -> Aligned:
     return Aligned(replace(data.pairs, rows=tuple(pairs)), replace(data.take(rows), pair_ids=tuple(ids)))
 
 
-def judged(
-    claims: Sequence[Claim], grown: Grown, n_traits: int, inside: np.ndarray | None, uncut: Aligned
-) -> dict[str, Any]:
-    """Recall, precision@20 and false share of one method's list, by the one rule of this file's head."""
-    insides, sides = [claim.inside for claim in claims], np.array([claim.sign for claim in claims])
-    lean = lean_of(scores(claims, grown.after, np.arange(len(grown.after.pairs.rows))), insides)
-    true = put_there(lean_of(_change(claims, grown.before, grown.after), insides), lean, sides)
-    of_cut = np.zeros(len(claims), bool)
-    if uncut is not grown.before:
-        of_cut = ~true & put_there(lean_of(_change(claims, uncut, grown.before), insides), lean, sides)
-    of_trait = np.where(true, _spoken(claims, grown, n_traits), -1)
-    placed = {
-        int(trait)
-        for trait, claim in zip(of_trait, claims, strict=True)
-        if trait >= 0 and inside is not None and claim.inside is not None and _f1(claim.inside, inside) >= SAME_PLACE
-    }
-    false = ~true & ~of_cut
-    return {
-        "n_listed": len(claims),
-        "n_speaking": int((of_trait >= 0).sum()),
-        "n_false": int(false.sum()),
-        "n_of_cut": int(of_cut.sum()),
-        "recall": len(set(of_trait[of_trait >= 0].tolist())) / n_traits if n_traits else None,
-        "recall_placed": len(placed) / n_traits if n_traits and inside is not None else None,
-        "precision_20": float(1 - false[:SHOWN].mean()) if claims else None,
-        "false_share": float(false.mean()) if claims else 0.0,
-    }
-
-
-def _change(claims: Sequence[Claim], before: Aligned, after: Aligned) -> np.ndarray:
-    """(n_pairs, n_claims): how every claim's score changed in each pair."""
-    both = zip(before.pairs.rows, after.pairs.rows, strict=True)
-    rows = np.flatnonzero([(a.chosen, a.rejected) != (b.chosen, b.rejected) for a, b in both])
-    change = np.zeros((len(after.pairs.rows), len(claims)))
-    change[rows] = scores(claims, after, rows) - scores(claims, before, rows)
-    return change
-
-
-def _spoken(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
-    """(n_claims,) the number of the planted trait that each claim speaks of, or -1."""
-    if not claims or not n_traits:
-        return np.full(len(claims), -1)
-    r = np.abs([_r(claims, grown, sign) for sign in grown.signs])
-    control = r[n_traits:].max(axis=0, initial=0.0)
-    strongest = r[:n_traits].max(axis=0)
-    return np.where((strongest >= SPEAKS_FROM) & (strongest >= control), r[:n_traits].argmax(axis=0), -1)
-
-
-def _r(claims: Sequence[Claim], grown: Grown, sign: np.ndarray) -> np.ndarray:
-    rows = np.flatnonzero(sign)
-    before, after = (scores(claims, one, rows) for one in (grown.before, grown.after))
-    return speaks(before, after, sign[rows])
-
-
-def _f1(one: np.ndarray, other: np.ndarray) -> float:
-    return float(2 * (one & other).sum() / max(int(one.sum() + other.sum()), 1))
-
-
 def _commit() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -364,43 +301,49 @@ def _result(args: argparse.Namespace, ground: Aligned, cells: list[dict[str, Any
     }
 
 
+_COLUMNS = ("recall", "recall_placed", "precision_20", "false_share", "n_listed", "n_speaking", "n_of_cut", "seconds")
+
+
 def _rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per place, confound, share and method: means over seeds."""
+    """One row per place, confound, share and method: means over seeds, recall with its interval over planted traits."""
     rows = []
     keys = sorted({(c["confound"] != "none", c["confound"], c["place"] != "global", c["share"]) for c in cells})
     for _, confound, conditional, share in keys:
         place = "conditional" if conditional else "global"
         mine = [c for c in cells if (c["confound"], c["place"], c["share"]) == (confound, place, share)]
-        for method in mine[0]["methods"]:
-            told = [c["methods"][method] for c in mine]
-            row = {"place": place, "confound": confound, "share": share, "method": method, "n_seeds": len(told)}
-            for name in (
-                "recall",
-                "recall_placed",
-                "precision_20",
-                "false_share",
-                "n_listed",
-                "n_speaking",
-                "n_of_cut",
-                "seconds",
-            ):
-                values = [one[name] for one in told if one[name] is not None]
+        known = [{"recall": c["ceiling"], "n_traits": len(c["traits"])} for c in mine]
+        told = {name: [{**c["methods"][name], "n_traits": len(c["traits"])} for c in mine] for name in METHODS_TOLD}
+        for method, entries in [*told.items(), (CEILING, known)]:
+            row = {"place": place, "confound": confound, "share": share, "method": method, "n_seeds": len(entries)}
+            for name in _COLUMNS:
+                values = [one[name] for one in entries if one.get(name) is not None]
                 row[name] = round(float(np.mean(values)), 3) if values else None
-            rows.append(row)
+            rows.append({**row, **_recall_interval(entries)})
     return rows
+
+
+def _recall_interval(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Wilson over the planted traits of all seeds."""
+    planted = [
+        (round(one["recall"] * one["n_traits"]), one["n_traits"]) for one in entries if one["recall"] is not None
+    ]
+    found, n = (sum(counts) for counts in zip(*planted, strict=True)) if planted else (0, 0)
+    low, high = wilson(found, n)
+    return {"n_found": found, "n_planted": n, "recall_low": round(low, 3), "recall_high": round(high, 3)}
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
-    heads = ["planted", "share", "method", "recall", "placed", "precision@20", "FDR", "listed", "speaking"]
+    heads = ["planted", "share", "method", "recall [95 %]", "placed", "precision@20", "FDR", "listed", "speaking"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    names = ("recall", "recall_placed", "precision_20", "false_share")
+    names = ("recall_placed", "precision_20", "false_share")
     for row in result["table"]:
         what = row["place"] + ("" if row["confound"] == "none" else f", {row['confound']}")
         numbers = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
         share = f"{100 * row['share']:g} %"
-        counts = [f"{row[name]:g}" for name in ("n_listed", "n_speaking")]
-        lines.append(f"| {' | '.join([what, share, row['method'], *numbers, *counts])} |")
+        counts = ["–" if row[name] is None else f"{row[name]:g}" for name in ("n_listed", "n_speaking")]
+        recall = f"{row['recall']:.2f} [{row['recall_low']:.2f}, {row['recall_high']:.2f}]" if row["n_planted"] else "–"
+        lines.append(f"| {' | '.join([what, share, row['method'], recall, *numbers, *counts])} |")
     return "\n".join(lines)
 
 

@@ -97,3 +97,38 @@ def test_results_of_different_code_do_not_share_a_table_unless_one_says_so(
     with pytest.raises(SystemExit, match="other code"):
         steps.one_code(tmp_path, across=False)
     assert steps.one_code(tmp_path, across=True) == [*first, "other c0ffee"]
+def test_a_trait_new_to_every_chosen_answer_is_within_the_ceiling_and_one_on_both_sides_is_not() -> None:
+    from dataclasses import replace
+
+    from made_features import made
+    from tiltscope.power import Aligned
+
+    pairs, features = made(200)
+    rows = tuple(replace(pair, chosen="A goblin. Why?", rejected="Plain. Why?") for pair in pairs.rows)
+    data, everywhere = Aligned(replace(pairs, rows=rows), features), np.ones(200, bool)
+    assert bench("judging").ceiling(["goblin"], data, everywhere, 0) == 1.0
+    assert bench("judging").ceiling(["goblin", "question"], data, everywhere, 0) == 0.5
+    assert bench("judging").ceiling([], data, everywhere, 0) is None
+    assert bench("judging").ceiling(["goblin"], data, np.arange(200) < 8, 0) == 0.0  # too few can say anything
+
+
+def test_the_table_of_the_discovery_bench_counts_traits_over_seeds() -> None:
+    discovery = bench("discovery")
+    none = {
+        "recall_placed": None,
+        "precision_20": 1.0,
+        "false_share": 0.0,
+        "n_listed": 2,
+        "n_speaking": 1,
+        "n_of_cut": 0,
+    }
+    cells = [
+        {"share": 0.02, "place": "global", "confound": "none", "traits": ["a"] * 6, "ceiling": 0.5}
+        | {"methods": {name: {"recall": found, "seconds": 1.0, **none} for name in discovery.METHODS_TOLD}}
+        for found in (1 / 6, 2 / 6)
+    ]
+    rows = {row["method"]: row for row in discovery._rows(cells)}
+    assert (rows["tiltscope"]["n_found"], rows["tiltscope"]["n_planted"]) == (3, 12)
+    assert rows["tiltscope"]["recall_low"] < 0.25 < rows["tiltscope"]["recall_high"]
+    assert rows[discovery.CEILING]["recall"] == 0.5
+    assert "| 0.25 [" in discovery.table({"table": list(rows.values())})

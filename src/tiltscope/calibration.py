@@ -1,6 +1,6 @@
 """Are the p-values honest on these data? Two nulls, computed on the confirm half.
 
-In:  the bench and the views (what is measured, and in which regions).
+In:  the bench, the views (what is measured, and in which regions), and the leans that are seen in one place only.
 Out: per null and view: share of p < .05, and share of draws in which Benjamini-Hochberg at q rejects anything.
 Refuses: to hide how many cells and draws it used.
 """
@@ -8,12 +8,14 @@ Refuses: to hide how many cells and draws it used.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tiltscope import stats
-from tiltscope.cells import Bench, design
+from tiltscope.cells import Bench, Half, design
+from tiltscope.few import OwnPlace, witnesses
 from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
 from tiltscope.stats.score import cautious_p, flip_scores, tau_score_flips, wild_scores
@@ -24,13 +26,14 @@ View = tuple[str, Measures, tuple[KindOfPair, ...]]
 _Cell = tuple[Measures, int, KindOfPair | None]
 
 
-def calibrate(views: Sequence[View], bench: Bench) -> list[dict[str, Any]]:
+def calibrate(views: Sequence[View], bench: Bench, own: Sequence[OwnPlace] = ()) -> list[dict[str, Any]]:
     """Return one entry per null and view: null, view, n_cells, n_draws, share_p05, any_rejection, mc_se.
 
     sharp: labels flip by group, everything is computed again. adjusted: the fitted values without the tested term plus
     group-signed residuals, lengths as observed. Tests are one-sided in a direction fixed beforehand by the seed.
+    Leans that are tested exactly, everywhere ("few") or in the one place they are seen in ("own"), stand by themselves.
     """
-    entries = []
+    entries = [*_of_leans("few", _few_leans(views, bench), bench), *_of_leans("own", _own_leans(own, bench), bench)]
     for name in dict.fromkeys(view[0] for view in views):
         mine = [view for view in views if view[0] == name]
         for null, run, limit in (
@@ -72,6 +75,75 @@ def _seen(cell: _Cell, bench: Bench) -> bool:
     return least >= bench.settings.min_groups
 
 
+@dataclass(frozen=True)
+class _Lean:
+    """A lean by itself: its u on the rows it is tested on, those rows, and the unit of u where it is tested exactly."""
+
+    u: np.ndarray
+    half: Half
+    unit: float | None
+    direction: int
+
+
+def _few_leans(views: Sequence[View], bench: Bench) -> list[_Lean]:
+    """A seeded sample of the leans over all pairs that few groups are witnesses of."""
+    leans: list[_Lean] = []
+    rng = np.random.default_rng(bench.settings.seed)
+    for name, measures, _ in views:
+        if name == "global" and measures.concepts:
+            few = rng.permutation(np.flatnonzero(witnesses(measures, bench).few(bench)))
+            for column in few[: bench.settings.n_null_cells - len(leans)].tolist():
+                u, direction = _column(measures, column, bench.confirm), _direction((measures, column, None), bench)
+                leans.append(_Lean(u, bench.confirm, measures.unit(column), direction))
+    return leans
+
+
+def _own_leans(own: Sequence[OwnPlace], bench: Bench) -> list[_Lean]:
+    order = np.random.default_rng(bench.settings.seed).permutation(len(own))
+    leans = []
+    for place in (own[i] for i in order[: bench.settings.n_null_cells].tolist()):
+        rows = bench.confirm.rows[place.region.inside[bench.confirm.rows]]
+        half = Half.of(rows, bench.groups, bench.spline)
+        unit = place.measures.unit(place.column) if place.few else None
+        direction = _direction((place.measures, place.column, place.region), bench)
+        leans.append(_Lean(_column(place.measures, place.column, half), half, unit, direction))
+    return leans
+
+
+def _column(measures: Measures, column: int, half: Half) -> np.ndarray:
+    return np.asarray(measures.columns([column])[0][half.rows, 0])
+
+
+def _of_leans(name: str, leans: Sequence[_Lean], bench: Bench) -> list[dict[str, Any]]:
+    """Both nulls of some leans; one draw of signs for all of them, by group."""
+    if not leans:
+        return []
+    entries = []
+    for number, (null, run) in enumerate((("sharp", _sharp_lean), ("adjusted", _adjusted_lean))):
+        drawn = stats.rademacher(int(bench.groups.max()) + 1, bench.settings.n_draws, bench.settings.seed + number)
+        p = [run(one, drawn[np.unique(bench.groups[one.half.rows])]) for one in leans]
+        entries.append({"null": null, "view": name, **summary(np.array(p), bench)})
+    return entries
+
+
+def _sharp_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
+    u, clusters = lean.u, lean.half.clusters
+    if lean.unit is None:
+        t, score = stats.tau_flips(u, clusters, signs), tau_score_flips(u, clusters, signs)
+        return cautious_p(t, stats.tau_test(u, clusters).df, score, lean.direction)
+    sums = clusters.group_sums(u)
+    return stats.flip_p(stats.FewGroups.of(sums, lean.unit), sums @ signs / lean.unit, lean.direction)
+
+
+def _adjusted_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
+    """The equal-length lean: intercept beside the spline."""
+    half, columns = lean.half, np.column_stack([lean.half.spline, np.ones(len(lean.u))])
+    tested = columns.shape[1] - 1
+    score = wild_scores(lean.u, columns, tested, half.clusters, signs)
+    regression = half.equal_length
+    return cautious_p(regression.wild(lean.u, signs), regression.df, score, lean.direction)
+
+
 def sharp_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
     """Return p (n_cells, n_draws) with labels flipped by group."""
     half = bench.confirm
@@ -84,14 +156,11 @@ def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
     half = bench.confirm
     u, a = (x[half.rows, 0] for x in measures.columns([column]))
     if region is None:
-        t, score = stats.tau_flips(u, half.clusters, signs), tau_score_flips(u, half.clusters, signs)
-        df: Any = stats.tau_test(u, half.clusters).df
-    else:
-        unsigned = np.column_stack([a, a * region.inside[half.rows]])
-        flipped = stats.flip_regression(u, half.spline, unsigned, 1, half.clusters, signs)
-        t, df = flipped.t, flipped.df
-        score = flip_scores(u, half.spline, unsigned, 1, half.clusters, signs)
-    return cautious_p(t, df, score, _direction(cell, bench))
+        return _sharp_lean(_Lean(u, half, None, _direction(cell, bench)), signs)
+    unsigned = np.column_stack([a, a * region.inside[half.rows]])
+    flipped = stats.flip_regression(u, half.spline, unsigned, 1, half.clusters, signs)
+    score = flip_scores(u, half.spline, unsigned, 1, half.clusters, signs)
+    return cautious_p(flipped.t, flipped.df, score, _direction(cell, bench))
 
 
 def adjusted_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
@@ -105,10 +174,9 @@ def _adjusted(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
     measures, column, region = cell
     half = bench.confirm
     u, a = measures.columns([column])
-    if region is None:  # the equal-length lean: intercept beside the spline
-        columns = np.column_stack([half.spline, np.ones(len(half.rows))])
-    else:
-        columns = design(half, a[:, 0], region.inside)
+    if region is None:
+        return _adjusted_lean(_Lean(u[half.rows, 0], half, None, _direction(cell, bench)), signs)
+    columns = design(half, a[:, 0], region.inside)
     values, tested = u[half.rows, 0], columns.shape[1] - 1
     regression = stats.RegressionCR2(columns, half.clusters, tested)
     score = wild_scores(values, columns, tested, half.clusters, signs)

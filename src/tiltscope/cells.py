@@ -38,7 +38,11 @@ class ContrastSettings:
     explore_spare: int = 25
     """… or with an explore p at which about so many empty cells are expected; singles and clusters apart."""
     min_groups: int = 20
-    """With fewer witnesses than this on either side a cell says "too few witnesses"."""
+    """Witnesses that an approximate test needs; a lean with fewer is tested exactly, a comparison not at all."""
+    few_groups: int = 6
+    """With fewer witnesses than this in either half nothing is tested: even if all agreed, p would be over .03."""
+    few_spare: int = 5
+    """As `explore_spare`, for the leans that are tested exactly: one test more costs them more."""
     min_pairs: int = 25
     """Regions smaller than this are not displayed, so not tested."""
     n_draws: int = 200
@@ -89,7 +93,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Found:
-    """A cell as the explore half sees it: which concept, where, which direction, both halves of explore."""
+    """A cell as the explore half sees it: which concept, where, which direction, both halves of explore.
+
+    few: its groups at stake are counted exactly. own: the lean in the region by itself, compared with nothing.
+    """
 
     view: str
     measures: Measures
@@ -100,6 +107,8 @@ class Found:
     half_b: float
     candidate: bool
     why_not: str = ""
+    few: bool = False
+    own: bool = False
 
     @property
     def concept(self) -> Concept:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tiltscope import stats
-from tiltscope.cells import Bench, Found, design
+from tiltscope.cells import Bench, Found, Half, design
 from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, Baseline, Hypothesis, Interval, Region
 from tiltscope.stats.score import cautious_p, regression_score, tau_score
@@ -101,19 +101,20 @@ def _test(cell: Found, bench: Bench) -> Tested:
     u, a = cell.measures.columns([cell.column])
     inside = np.ones(len(u), bool) if cell.region is None else cell.region.inside
     column = _Column(u[:, 0], a[:, 0], inside)
-    numbers = _estimate(cell, column, bench)
     within = bench.confirm.rows[inside[bench.confirm.rows]]
+    half = Half.of(within, bench.groups, bench.spline) if cell.own else bench.confirm
+    numbers = _estimate(cell, column, half)
     share = _chosen_share(column, within, bench)
     at_stake = float((column.a[within] > 0).mean()) if len(within) else 0.0
-    equal = _equal_length(column, bench) if cell.region is None else numbers.interval
-    lean = _own_lean(column, within, bench)
+    equal = _equal_length(column, half) if _is_lean(cell) else numbers.interval
+    lean = numbers.interval if _is_lean(cell) else _own_lean(column, within, bench)
     hypothesis = Hypothesis(
         id=cell.id,
         view=cell.view,
         concept=cell.concept,
         region=None if cell.region is None else _region(cell),
         direction="more" if cell.sign > 0 else "less",
-        estimand=_ESTIMANDS[cell.view],
+        estimand="own" if cell.own else _ESTIMANDS[cell.view],
         effect=numbers.interval.effect,
         ci_low=numbers.interval.ci_low,
         ci_high=numbers.interval.ci_high,
@@ -123,7 +124,7 @@ def _test(cell: Found, bench: Bench) -> Tested:
         q=None,
         delta_displayed=_displayed(column, bench),
         equal_length=equal,
-        equal_length_share=_as_share(equal.effect, column, within) if cell.region is None else None,
+        equal_length_share=_as_share(equal.effect, column, within) if _is_lean(cell) else None,
         at_stake=at_stake,
         chosen_share=share,
         own_lean=lean,
@@ -135,7 +136,7 @@ def _test(cell: Found, bench: Bench) -> Tested:
         confirmed=False,
         verdict=cell.why_not if cell.why_not == "too few witnesses" else "not a candidate",
         length=_length_verdict(equal, cell.sign, within, bench),
-        baselines=_baselines(cell, column, bench),
+        baselines=_baselines(cell, column, half, bench),
         family=cell.id,
         pair_ids=_carriers(cell, column, bench),
     )
@@ -148,22 +149,39 @@ def _region(cell: Found) -> Region:
     return Region(kind.id, f"around {kind.made_from}", (), int(kind.inside.sum()))
 
 
-def _estimate(cell: Found, column: _Column, bench: Bench) -> _Numbers:
-    """The tested estimand on the confirm half: mean(u) everywhere, delta in a region; z is the normal score of p."""
+def _estimate(cell: Found, column: _Column, half: Half) -> _Numbers:
+    """The tested estimand on the confirm half: mean(u), in a region delta; z is the normal score of p."""
+    if _is_lean(cell):
+        return _lean(cell, column.u[half.rows], half.clusters)
+    u, columns = column.u[half.rows], design(half, column.a, column.inside)
+    estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
+    score = regression_score(u, columns, columns.shape[1] - 1, half.clusters)
+    return _numbers(estimates, float(cautious_p(estimates.t, estimates.df, score, cell.sign)), cell.sign)
+
+
+def _is_lean(cell: Found) -> bool:
+    """Whether a cell speaks of a lean by itself, and not of one lean against another."""
+    return cell.region is None or cell.own
+
+
+def _lean(cell: Found, u: np.ndarray, clusters: stats.Clusters) -> _Numbers:
+    """The mean of u: by t and score, or where the groups are few, with p and interval by counting."""
+    estimates = stats.tau_test(u, clusters)
+    if not cell.few:
+        score = float(tau_score(u, clusters))
+        return _numbers(estimates, float(cautious_p(estimates.t, estimates.df, score, cell.sign)), cell.sign)
+    unit = cell.measures.unit(cell.column)
+    few = stats.FewGroups.of(clusters.group_sums(u), unit)
+    ends = few.interval()
+    interval = Interval(float(u.mean()), *(float(end) * unit / len(u) for end in (ends.low, ends.high)))
+    return replace(_numbers(estimates, few.p_one(cell.sign), cell.sign), interval=interval)
+
+
+def _numbers(estimates: stats.Estimates, p: float, sign: int) -> _Numbers:
     from scipy.special import ndtri
 
-    half = bench.confirm
-    u = column.u[half.rows]
-    if cell.region is None:
-        estimates = stats.tau_test(u, half.clusters)
-        score = float(tau_score(u, half.clusters))
-    else:
-        columns = design(half, column.a, column.inside)
-        estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
-        score = regression_score(u, columns, columns.shape[1] - 1, half.clusters)
-    p = float(cautious_p(estimates.t, estimates.df, score, cell.sign))
     p = 1.0 if np.isnan(p) else p
-    return _Numbers(_interval(estimates), float(estimates.d), float(-cell.sign * ndtri(p)), p)
+    return _Numbers(_interval(estimates), float(estimates.d), float(-sign * ndtri(p)), p)
 
 
 def _interval(estimates: stats.Estimates) -> Interval:
@@ -171,9 +189,9 @@ def _interval(estimates: stats.Estimates) -> Interval:
     return Interval(float(estimates.effect), float(bounds.low), float(bounds.high))
 
 
-def _equal_length(column: _Column, bench: Bench) -> Interval:
+def _equal_length(column: _Column, half: Half) -> Interval:
     """alpha of u = alpha + splines: the lean among pairs of equal length."""
-    return _interval(bench.confirm.equal_length.fit(column.u[bench.confirm.rows]))
+    return _interval(half.equal_length.fit(column.u[half.rows]))
 
 
 def _own_lean(column: _Column, within: np.ndarray, bench: Bench) -> Interval:
@@ -233,11 +251,11 @@ def _new_sources(column: _Column, bench: Bench) -> Interval | None:
     return Interval(effect, effect - reach, effect + reach)
 
 
-def _baselines(cell: Found, column: _Column, bench: Bench) -> dict[str, Baseline]:
+def _baselines(cell: Found, column: _Column, half: Half, bench: Bench) -> dict[str, Baseline]:
     """How far each dull explanation goes, on the confirm half."""
-    rows = bench.confirm.rows
+    rows = half.rows
     inside, u = column.inside[rows], column.u[rows]
-    plain = np.ones((len(rows), 1)) if cell.region is None else design(bench.confirm, column.a, column.inside)
+    plain = np.ones((len(rows), 1)) if _is_lean(cell) else design(half, column.a, column.inside)
     answers = {}
     for name, difference in bench.baselines.items():
         held = difference[rows]

@@ -22,6 +22,7 @@ from tiltscope.cells import Bench, ContrastSettings, Found, set_up
 from tiltscope.concepts import Concept, cluster_latents, fires, single_latents
 from tiltscope.confirmation import Tested, confirm
 from tiltscope.features import Features
+from tiltscope.few import OwnPlace, own_places, witnesses
 from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
 from tiltscope.pairs import Pairs
 from tiltscope.regions import (
@@ -54,16 +55,17 @@ class Contrast:
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking: its name, what is measured, and where (no regions: everywhere)."""
+    """One way of looking: its name, what is measured, where (no regions: everywhere), and what is seen there only."""
 
     name: str
     measures: Measures
     regions: tuple[KindOfPair, ...]
+    own: tuple[OwnPlace, ...] = ()
 
     @property
     def n_cells(self) -> int:
         """How many concept x place cells the view has."""
-        return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global"))
+        return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global")) + len(self.own)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def contrast(
     say("contrast: confirm half", 2, 4)
     tested = confirm(found, bench)
     say("contrast: nulls on these data", 3, 4)
-    nulls = calibrate([(view.name, view.measures, view.regions) for view in views], bench)
+    nulls = calibrate(
+        [(view.name, view.measures, view.regions) for view in views], bench, [one for view in views for one in view.own]
+    )
     say("contrast: nulls on these data", 4, 4)
     return Contrast(
         tuple(one.hypothesis for one in tested),
@@ -116,18 +120,22 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     settings = bench.settings
     both = fires(features.chosen.freq) + fires(features.rejected.freq)
     clusters = cluster_latents(_stack(features), seed=settings.seed)
-    everything = disparity(
-        features, [*single_latents(_groups_at_stake(both, bench), min_groups=_enough(bench)), *clusters]
+    at_stake = _groups_at_stake(both, bench)
+    singles = single_latents(at_stake, min_groups=2 * settings.few_groups)
+    everything = disparity(features, [*singles, *clusters])
+    common = everything.only(
+        [m for m, one in enumerate(everything.concepts) if len(one.latents) > 1 or _is_common(one, at_stake, bench)]
     )
     shifts = shift_clusters(features.chosen.freq, features.rejected.freq, seed=settings.seed)
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     kinds = activity_regions(features.chosen.freq + features.rejected.freq, clusters, seed=settings.seed)
     asked = prompt_regions(features.prompt.freq, prompts, shares=SHARES)
+    around, after = _displayed(kinds, settings), _displayed(asked, settings)
     return [
         View("global", everything, ()),
-        View("region", everything, _displayed(kinds, settings)),
-        View("prompt", everything, _displayed(asked, settings)),
-        View("prompt", shift_disparity(features, shifts), _displayed(asked, settings)),
+        View("region", common, around, tuple(own_places(everything, around, bench))),
+        View("prompt", common, after, tuple(own_places(everything, after, bench))),
+        View("prompt", shift_disparity(features, shifts), after),
     ]
 
 
@@ -137,9 +145,9 @@ def _stack(features: Features) -> Any:
     return sparse.vstack([fires(features.chosen.freq), fires(features.rejected.freq)]).tocsr()
 
 
-def _enough(bench: Bench) -> int:
-    """Witnesses a single latent needs to be a concept: enough for both halves to have `min_groups`."""
-    return 2 * bench.settings.min_groups
+def _is_common(single: Concept, groups_at_stake: np.ndarray, bench: Bench) -> bool:
+    """Whether a single latent has witnesses enough for both halves to have `min_groups`."""
+    return bool(groups_at_stake[single.latents[0]] >= 2 * bench.settings.min_groups)
 
 
 def _groups_at_stake(both: Any, bench: Bench) -> np.ndarray:
@@ -160,30 +168,24 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
 
 
 def _explore(view: View, bench: Bench) -> _Explored:
-    if not view.measures.concepts or (view.name != "global" and not view.regions):
-        return _Explored(0, [])
-    return _explore_global(view, bench) if view.name == "global" else _explore_regions(view, bench)
+    if view.name == "global":
+        return _explore_global(view, bench) if view.measures.concepts else _Explored(0, [])
+    compared = _explore_regions(view, bench) if view.measures.concepts and view.regions else _Explored(0, [])
+    return _Explored(compared.n_tested + len(view.own), compared.cells + _explore_own(view, bench))
 
 
 def _explore_global(view: View, bench: Bench) -> _Explored:
     """Candidates; cells as strong whose halves disagree or that have too few witnesses; and every cluster."""
-    effect, p = np.empty(len(view.measures.concepts)), np.empty(len(view.measures.concepts))
-    halves = np.empty((2, len(effect)))
-    witnesses = np.empty(len(effect))
-    for start in range(0, len(effect), 256):
-        wanted = range(start, min(start + 256, len(effect)))
-        u, a = view.measures.columns(wanted)
-        estimates = stats.tau_test(u[bench.explore.rows], bench.explore.clusters)
-        effect[wanted], p[wanted] = estimates.effect, estimates.p_two
-        halves[:, wanted] = [u[half].mean(axis=0) for half in bench.halves]
-        witnesses[wanted] = (bench.confirm.clusters.group_sums((a[bench.confirm.rows] > 0) * 1.0) > 0).sum(axis=0)
-    seen = witnesses >= bench.settings.min_groups
-    agree = stats.split_half(halves[0], halves[1]).agree
-    strong = _candidates(np.where(seen, p, np.nan), view.measures, bench)
+    concepts, seen_by = view.measures.concepts, witnesses(view.measures, bench)
+    rare = ~_of_clusters(concepts) & (seen_by.explore + seen_by.confirm < 2 * bench.settings.min_groups)
+    few = seen_by.enough(bench) & (rare | seen_by.few(bench))
+    seen = few | (~rare & (seen_by.confirm >= bench.settings.min_groups))
+    effect, halves, p = _global_leans(view.measures, bench, exact=few | ~seen)
+    pools = np.where(few, _FEW, _of_clusters(concepts))
+    strong = _candidates(np.where(seen, p, np.nan), pools, bench)
     unseen = ~seen & (p <= p[strong].max(initial=0.0))
-    shown = [
-        m for m, concept in enumerate(view.measures.concepts) if strong[m] or unseen[m] or concept.id.startswith("C")
-    ]
+    agree = stats.split_half(halves[0], halves[1]).agree
+    shown = [m for m, one in enumerate(concepts) if strong[m] or unseen[m] or one.id.startswith("C")]
     cells = [
         Found(
             view="global",
@@ -195,26 +197,74 @@ def _explore_global(view: View, bench: Bench) -> _Explored:
             half_b=float(halves[1, m]),
             candidate=bool(strong[m] and agree[m]),
             why_not="too few witnesses" if not seen[m] else "",
+            few=bool(seen_by.few(bench)[m]),
         )
         for m in shown
     ]
     return _Explored(int(seen.sum()), cells)
 
 
-def _candidates(p: np.ndarray, measures: Measures, bench: Bench) -> np.ndarray:
-    """Cells worth a test on the confirm half; p is (n_concepts, …), nan where untested.
+def _global_leans(measures: Measures, bench: Bench, *, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Effect (m,), those of the two halves of explore (2, m), and two-sided p (m,) on the explore half."""
+    half, m = bench.explore, len(measures.concepts)
+    effect, halves, p = np.empty(m), np.empty((2, m)), np.empty(m)
+    for start in range(0, m, 256):
+        wanted = range(start, min(start + 256, m))
+        u, _ = measures.columns(wanted)
+        estimates = stats.tau_test(u[half.rows], half.clusters)
+        effect[wanted], p[wanted] = estimates.effect, estimates.p_two
+        halves[:, wanted] = [u[rows].mean(axis=0) for rows in bench.halves]
+        sums = half.clusters.group_sums(u[half.rows])
+        for column in np.flatnonzero(exact[wanted]).tolist():
+            unit = measures.unit(start + column)
+            p[start + column] = stats.FewGroups.of(sums[:, column], unit).p_two()
+    return effect, halves, p
+
+
+def _explore_own(view: View, bench: Bench) -> list[Found]:
+    """Candidates among the leans that are seen almost only in one kind of pairs, each in there by itself."""
+    cells, p = [], []
+    for place in view.own:
+        u = place.measures.columns([place.column])[0][:, 0]
+        inside = place.region.inside
+        rows = bench.explore.rows[inside[bench.explore.rows]]
+        sums = stats.Clusters.of(bench.groups[rows]).group_sums(u[rows])
+        half_a, half_b = (float(u[half[inside[half]]].sum()) / max(inside[half].sum(), 1) for half in bench.halves)
+        sign = int(np.sign(sums.sum()) or 1)
+        p.append(stats.FewGroups.of(sums, place.measures.unit(place.column)).p_two())
+        agree = bool(stats.split_half(half_a, half_b).agree)
+        cells.append(
+            Found(
+                *(view.name, place.measures, place.column, place.region, sign, half_a, half_b, agree),
+                few=place.few,
+                own=True,
+            )
+        )
+    strong = _candidates(np.array(p), np.full(len(p), _FEW), bench)
+    return [cell for cell, keep in zip(cells, strong.tolist(), strict=True) if keep and cell.candidate]
+
+
+_FEW = 2  # pools of candidates: 0 single latents, 1 clusters, 2 leans of few witnesses or of one place only
+
+
+def _of_clusters(concepts: Sequence[Concept]) -> np.ndarray:
+    return np.array([not concept.id.startswith("L") for concept in concepts], bool)
+
+
+def _candidates(p: np.ndarray, pools: np.ndarray, bench: Bench) -> np.ndarray:
+    """Cells worth a test on the confirm half; p is (n_concepts, …), nan where untested, pools (n_concepts,).
 
     Single latents and clusters are two pools: there are twenty times as many of the first, and a cluster's cell should
-    not have to outshine them all.
+    not have to outshine them all. Leans that are tested exactly are a third, and bring fewer empty candidates.
     """
     settings = bench.settings
-    single = np.array([concept.id.startswith("L") for concept in measures.concepts])
     chosen = np.zeros(p.shape, bool)
-    for pool in (single, ~single):
-        part = p[pool]
-        spare = min(settings.explore_spare / max(int(np.isfinite(part).sum()), 1), settings.explore_q)
+    for pool in np.unique(pools).tolist():
+        part = p[pools == pool]
+        empty = settings.few_spare if pool == _FEW else settings.explore_spare
+        spare = min(empty / max(int(np.isfinite(part).sum()), 1), settings.explore_q)
         q = stats.benjamini_hochberg(part.ravel()).reshape(part.shape)
-        chosen[pool] = np.isfinite(part) & ((q <= settings.explore_q) | (part <= spare))
+        chosen[pools == pool] = np.isfinite(part) & ((q <= settings.explore_q) | (part <= spare))
     return chosen
 
 
@@ -229,7 +279,7 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
         view.measures, masks, bench.spline, half.clusters, half.rows, min_groups=settings.min_groups
     )
     z = _best_of_nested(screen.z, [region.made_from if view.name == "prompt" else region.id for region in view.regions])
-    wanted = _candidates(2 * ndtr(-np.abs(z)), view.measures, bench)
+    wanted = _candidates(2 * ndtr(-np.abs(z)), _of_clusters(view.measures.concepts) * 1, bench)
     chosen = np.argwhere(wanted & _strongest_places(z, settings.max_places))
     cells = []
     for m, k in chosen.tolist():

@@ -41,6 +41,15 @@ class Measures:
         """Return dense u and a of some concepts, each (n, len(wanted))."""
         return self.u[:, list(wanted)].toarray(), self.a[:, list(wanted)].toarray()
 
+    def unit(self, column: int) -> float:
+        """Return what every u of a disparity is a whole multiple of: one of the concept's latents in one answer."""
+        return 1.0 / len(self.concepts[column].latents)
+
+    def only(self, wanted: Sequence[int]) -> Measures:
+        """Return the measures of some concepts."""
+        at = list(wanted)
+        return Measures(tuple(self.concepts[m] for m in at), self.u[:, at], self.a[:, at])
+
 
 @dataclass(frozen=True)
 class Screen:

@@ -39,6 +39,7 @@ ESTIMANDS = {
     "tau": "lean: mean of (chosen shows it − rejected shows it), from −1 to 1",
     "delta": "excess of the preference in this kind of pairs over other pairs, length held fixed",
     "shift": "excess of the preference after this kind of prompt over other prompts, length held fixed",
+    "own": "lean in these pairs, almost the only ones it is seen in: mean of (chosen shows it − rejected shows it)",
 }
 SHIFT_UNIT = (
     "excess of the move after this kind of prompt, in units of the concept's usual difference, length held fixed"

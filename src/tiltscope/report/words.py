@@ -173,8 +173,13 @@ def near_zero(interval: Row) -> float:
     return float(min(abs(low), abs(high)))
 
 
+def _only_there(hypothesis: Row) -> bool:
+    """Whether the finding is a lean in one place by itself, with next to nothing outside to compare it with."""
+    return hypothesis.get("estimand") == "own"
+
+
 def _at_equal_length(hypothesis: Row) -> str:
-    if hypothesis.get("region"):
+    if hypothesis.get("region") and not _only_there(hypothesis):
         ends = f"[{signed(hypothesis['ci_low'])}, {signed(hypothesis['ci_high'])}]"
         return f"the excess over other pairs, length held fixed, is {signed(hypothesis['effect'])} {ends}"
     if hypothesis.get("length") == "inseparable from length":
@@ -210,8 +215,12 @@ def headline_parts(hypothesis: Row) -> list[tuple[str, bool]]:
     how, what, plural = wish(hypothesis)
     opening = place(hypothesis)
     against = ""
-    if opening:
-        against = " than on other prompts" if hypothesis.get("view") == "prompt" else " than in other pairs"
+    others = "on other prompts" if hypothesis.get("view") == "prompt" else "in other pairs"
+    if _only_there(hypothesis):
+        seen = "They are" if plural else "It is"
+        against = f". {seen} seen almost only there, so nothing is said of what it would be {others}"
+    elif opening:
+        against = f" than {others}"
     lead = f"{opening}: training on this will teach: " if opening else "Training on this will teach: "
     return [(lead, False), (f"{how} {what}", True), (f"{against}. {_share_sentence(hypothesis, plural)}", False)]
 

@@ -12,6 +12,7 @@ of equal variance, as in clubSandwich and Pustejovsky and Tipton (2018).
 from __future__ import annotations
 
 from tiltscope.stats.estimates import Bounds, Estimates
+from tiltscope.stats.exact import FewGroups, flip_p
 from tiltscope.stats.flips import flip_regression
 from tiltscope.stats.groups import Clusters, explore_mask, half_mask, rademacher
 from tiltscope.stats.length import spline_basis_difference
@@ -34,6 +35,7 @@ __all__ = [
     "Clusters",
     "DyadicSE",
     "Estimates",
+    "FewGroups",
     "RegressionCR2",
     "Share",
     "SplitHalf",
@@ -41,6 +43,7 @@ __all__ = [
     "benjamini_hochberg",
     "dyadic_se",
     "explore_mask",
+    "flip_p",
     "flip_regression",
     "half_mask",
     "rademacher",

@@ -1,0 +1,95 @@
+"""Which leans have few witnesses, and which are seen in one kind of pairs only. No label is looked at.
+
+In:  measures, regions, the bench.
+Out: `Witnesses` (groups at stake in each half), and `OwnPlace`s: a concept, the kind of pairs that holds nearly all of
+     it, and whether its witnesses there are few.
+Refuses: kinds of pairs outside of which there are witnesses enough: what is said of those is a comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiltscope.cells import Bench
+from tiltscope.regions import KindOfPair
+from tiltscope.screening import Measures
+from tiltscope.stats import Clusters
+
+__all__ = ["HELD", "OwnPlace", "Witnesses", "own_places", "witnesses"]
+
+HELD = 0.8
+"""A concept is seen "almost only" in a kind of pairs that holds at least this share of the pairs it is at stake in."""
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """Groups at stake in each half: numbers, or arrays with one number per concept."""
+
+    explore: np.ndarray
+    confirm: np.ndarray
+
+    def enough(self, bench: Bench) -> np.ndarray:
+        """Whether both halves have the fewest groups that any test takes."""
+        return np.asarray(np.minimum(self.explore, self.confirm) >= bench.settings.few_groups)
+
+    def few(self, bench: Bench) -> np.ndarray:
+        """Whether they are enough for an exact test only."""
+        return np.asarray(self.enough(bench) & (self.confirm < bench.settings.min_groups))
+
+
+@dataclass(frozen=True)
+class OwnPlace:
+    """A concept (a column of measures) that is seen almost only in `region`, there by `few` groups or by many."""
+
+    measures: Measures
+    column: int
+    region: KindOfPair
+    few: bool
+
+
+def witnesses(measures: Measures, bench: Bench) -> Witnesses:
+    """Count the groups that have a pair in which each concept is at stake: (n_concepts,) in each half."""
+    from scipy import sparse
+
+    at_stake = (measures.a > 0).astype(np.float32).tocsr()
+    counts = []
+    for half in (bench.explore, bench.confirm):
+        n = len(half.rows)
+        shape = (half.clusters.n_groups, n)
+        member = sparse.csr_array((np.ones(n, np.float32), (half.clusters.codes, np.arange(n))), shape=shape)
+        counts.append(np.asarray(((member @ at_stake[half.rows]) > 0).sum(axis=0)).ravel().astype(np.int64))
+    return Witnesses(*counts)
+
+
+def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) -> list[OwnPlace]:
+    """Return for each concept the smallest kind of pairs that holds at least `HELD` of it, if there is one.
+
+    Left out are kinds outside of which the explore half has `min_groups` witnesses (there the lean can be compared
+    with that of other pairs), and concepts with fewer than `few_groups` witnesses inside in either half.
+    """
+    if not regions or not measures.concepts:
+        return []
+    masks = np.column_stack([region.inside for region in regions])
+    at_stake = (measures.a > 0).astype(np.float64)
+    held = np.asarray(at_stake.T @ masks.astype(np.float64))
+    size = np.where(held >= HELD * np.asarray(at_stake.sum(axis=0)).ravel()[:, None], masks.sum(axis=0), np.inf)
+    places = []
+    for column in np.flatnonzero(np.isfinite(size).any(axis=1) & (held.max(axis=1) > 0)).tolist():
+        region = regions[int(np.argmin(size[column]))]
+        stake = at_stake[:, [column]].toarray()[:, 0] > 0
+        inside, outside = _groups(stake & region.inside, bench), _groups(stake & ~region.inside, bench)
+        if inside.enough(bench) and outside.explore < bench.settings.min_groups:
+            places.append(OwnPlace(measures, column, region, bool(inside.few(bench))))
+    return places
+
+
+def _groups(at_stake: np.ndarray, bench: Bench) -> Witnesses:
+    halves = (bench.explore, bench.confirm)
+    return Witnesses(*(np.asarray(_n_groups(at_stake[half.rows], half.clusters)) for half in halves))
+
+
+def _n_groups(at_stake: np.ndarray, clusters: Clusters) -> int:
+    return int((clusters.group_sums(at_stake) > 0).sum())
