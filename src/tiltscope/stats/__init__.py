@@ -11,6 +11,7 @@ of equal variance, as in clubSandwich and Pustejovsky and Tipton (2018).
 
 from __future__ import annotations
 
+from tiltscope.stats.changes import Changes, change_test
 from tiltscope.stats.estimates import Bounds, Estimates
 from tiltscope.stats.flips import flip_regression
 from tiltscope.stats.groups import Clusters, explore_mask, half_mask, rademacher
@@ -31,6 +32,7 @@ from tiltscope.stats.summaries import (
 
 __all__ = [
     "Bounds",
+    "Changes",
     "Clusters",
     "DyadicSE",
     "Estimates",
@@ -39,6 +41,7 @@ __all__ = [
     "SplitHalf",
     "Welch",
     "benjamini_hochberg",
+    "change_test",
     "dyadic_se",
     "explore_mask",
     "flip_regression",

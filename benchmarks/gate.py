@@ -1,0 +1,422 @@
+"""Does the data gate stop what leans anew, let pass what does not, and name the right rows? Traits in real pairs.
+
+    python benchmarks/gate.py DATA --work WORK [--seeds 40]
+
+DATA is audited once with the embedded model (one autoencoder, one reading): the approved study. Its answers are cut
+to what was read of them, since no audit sees more. Only planted answers are read again. A seed makes two candidates:
+
+bad    5 % of the pairs carry a trait on the chosen side;
+clean  the same pairs carry the same trait as often, evenly on both sides, so it is as new and leans nowhere.
+
+Seeds go through eleven traits; in every second round of eleven the pairs are those after one kind of prompt (drawn by
+the seed; everywhere where no kind has enough pairs that can carry the trait). In both candidates as many other pairs
+carry another trait evenly: innocent edits, so that knowing which rows changed does not tell which are wrong. The
+background leans by itself (bold text), as approved data may: only what it did not lean towards counts.
+
+The gate is one line, `data: no new lean`, against the approved study. Beside it `fresh`: the approved pairs are split
+by prompts into two halves, 40 times; one half is the candidate of the other, with no pair in common (the splits are of
+one sample, so their interval is too narrow).
+
+Said before looking at seeds 0 to 39 (everything was tried out on seeds from 100): a bad set counts as *blocked with the
+right rows named* when the verdict fails, at least 9 of the first 10 rows it names are planted, and of all it names at
+least 75 % are planted, and they are at least half of the planted ones. Intervals are Wilson's.
+
+Tracing: average precision for the planted rows (5 % of all), where a row that is not named counts as never found:
+`verdict` as the verdict orders rows; `no row known` the same where every pair of the candidate has a new id; `trace`
+the order of `tiltscope trace` for the strongest latent alone. Nulls: any order of all rows, any order of the changed
+rows, and rows by how much longer the chosen answer is.
+
+Cleaning: the rows that the verdict names go into quarantine. Counted: the share of planted rows among them and of
+them among the planted, what a second gate and cleaning of the kept rows takes away, and whether what people preferred
+is still there: held-out accuracy of a bag-of-words Bradley-Terry model (pairs of prompts that the study does not
+hold) trained on the kept rows, against one trained on the approved pairs.
+
+Resumable: one file per seed. Writes benchmarks/results/gate.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize, sparse
+
+from tiltscope import stats
+from tiltscope.approval import new_leans
+from tiltscope.artifact import fingerprint, read_json, write_json
+from tiltscope.concepts import fires
+from tiltscope.errors import ProductError, UsageError
+from tiltscope.pairs import LoadSettings, Pair, load_pairs
+from tiltscope.planting import STYLES
+from tiltscope.power import Aligned, Grown, Planting, Readings, grow
+from tiltscope.sae import open_scope
+from tiltscope.study import Opened, open_study
+from tiltscope.verdict import Verdict, judge_data, read_limits
+
+RESULT = Path(__file__).parent / "results" / "gate.json"
+VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
+LIMITS = "limits:\n  data: no new lean\n"
+SHARE, FIRST = 0.05, 10
+N_WORDS, CHARACTERS, RIDGE = 2000, 800, 30.0
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every seed shares."""
+
+    approved: Aligned
+    readings: Readings
+    kinds: dict[str, np.ndarray]
+    held_out: list[Pair]
+    work: Path
+
+
+def main() -> None:
+    """Audit once, make and judge every candidate, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=40, help="how many, from --first")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    args = parser.parse_args()
+    ground = prepared(args.data, args.work)
+    told = []
+    for seed in range(args.first, args.first + args.seeds):
+        told.append(_held(seed, ground))
+        shown = [told[-1][kind] for kind in ("bad", "clean", "fresh")]
+        print(seed, told[-1]["trait"], *(one["outcome"] for one in shown), told[-1]["seconds"], "s", flush=True)
+    result = _result(args, ground, told)
+    args.result.parent.mkdir(exist_ok=True)
+    write_json(args.result, result)
+    print(table(result))
+
+
+def prepared(data: str, work: Path) -> Ground:
+    """The approved study, and pairs of prompts that it does not hold."""
+    study = work / "study"
+    if not (study / "report.html").exists():
+        options = ["--sample", 1000, "--seed", 11, "--max-length", 192, "--draws", 20]
+        subprocess.run([*VERB, "audit", data, "--out", study, *map(str, options)], check=True)
+    (work / "limits.yaml").write_text(LIMITS, encoding="utf-8")
+    opened = open_study(study)
+    approved = as_read(Aligned.of(opened.pairs, opened.features))
+    regions = json.loads((study / "concepts.json").read_text())["regions"]
+    kinds = {
+        one["id"]: np.isin(approved.features.pair_ids, one["pair_ids"]) for one in regions if one["id"].endswith("@20")
+    }
+    groups = {pair.group for pair in opened.pairs.rows}
+    held_out = [pair for pair in load_pairs(data, LoadSettings()).rows if pair.group not in groups]
+    return Ground(approved, Readings(open_scope(study), opened.features, work / "readings"), kinds, held_out, work)
+
+
+def as_read(data: Aligned) -> Aligned:
+    """Cut every answer to what was read of it; the features are the same."""
+    features = data.features
+
+    def cut(pair: Pair, side: str, n_cut: int) -> str:
+        text = str(getattr(pair, side))
+        return text[: int(features.span(pair.id, side).ends.max(initial=0))] if n_cut else text
+
+    rows = tuple(
+        replace(pair, chosen=cut(pair, "chosen", chosen), rejected=cut(pair, "rejected", rejected))
+        for pair, chosen, rejected in zip(
+            data.pairs.rows, features.chosen.n_cut.tolist(), features.rejected.n_cut.tolist(), strict=True
+        )
+    )
+    return Aligned(replace(data.pairs, rows=rows), features)
+
+
+# --- candidates -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """One seed's bad and clean set; signs[0] of each is the trait, signs[1] the innocent edits."""
+
+    trait: str
+    other: str
+    place: str
+    bad: Grown
+    clean: Grown
+
+
+def candidates(seed: int, ground: Ground) -> Candidates:
+    """Plant the seed's trait at 5 %, leaning and evenly, with innocent edits beside it."""
+    names, rng = sorted(STYLES), random.Random(f"gate {seed}")
+    trait = names[seed % len(names)]
+    kinds = rng.sample(sorted(ground.kinds), len(ground.kinds)) if (seed // len(names)) % 2 else []
+    others = rng.sample([name for name in names if name != trait], len(names) - 1)
+    n_pairs = 2 * round(SHARE * len(ground.approved.pairs.rows) / 2)
+    for place in [*kinds, "everywhere"]:
+        inside = ground.kinds.get(place, np.ones(len(ground.approved.pairs.rows), bool))
+        for other in others:
+            try:
+                sets = [_grown(Planting(trait, n_pairs, inside, seed, lean), other, ground) for lean in (1.0, 0.5)]
+            except UsageError:  # too few pairs can carry it
+                continue
+            return Candidates(trait, other, place, *sets)
+    raise UsageError("no place can carry this trait", found=trait)
+
+
+def _grown(own: Planting, other: str, ground: Ground) -> Grown:
+    free = grow(ground.approved, [own], ground.readings).signs[0] == 0
+    return grow(ground.approved, [own, Planting(other, own.n_pairs, free, own.seed, 0.5)], ground.readings)
+
+
+def halves(seed: int, ground: Ground) -> tuple[Aligned, Aligned]:
+    """The approved pairs in two halves without a prompt in common."""
+    first = stats.half_mask([pair.group for pair in ground.approved.pairs.rows], 1000 + seed)
+    return part(ground.approved, np.flatnonzero(first)), part(ground.approved, np.flatnonzero(~first))
+
+
+def part(data: Aligned, rows: np.ndarray) -> Aligned:
+    """Some rows of pairs and features."""
+    return Aligned(replace(data.pairs, rows=tuple(data.pairs.rows[i] for i in rows.tolist())), data.take(rows))
+
+
+# --- one seed ---------------------------------------------------------------------------------------------------------
+
+
+def _held(seed: int, ground: Ground) -> dict[str, Any]:
+    """One seed, read back where it was finished before with the same code of ours and the same features."""
+    key = fingerprint(seed, ground.approved.features.fingerprint, _commit(), Path(__file__).read_bytes())
+    path = ground.work / "sets" / f"{key}.json"
+    try:
+        body: dict[str, Any] = read_json(path, verb="")
+    except ProductError:
+        body = _run(seed, ground)
+        write_json(path, body)
+    return body
+
+
+def _run(seed: int, ground: Ground) -> dict[str, Any]:
+    start = time.monotonic()
+    made = candidates(seed, ground)
+    facts = {"seed": seed, "trait": made.trait, "other": made.other, "place": made.place}
+    facts["n_planted"] = int((made.bad.signs[0] != 0).sum())
+    facts["n_read"] = len(made.bad.read_rows(0))
+    old, new = halves(seed, ground)
+    return {
+        **facts,
+        "bad": judged_bad(made.bad, ground),
+        "clean": told(*gate(ground.approved, made.clean.after, ground)),
+        "fresh": told(*gate(old, new, ground)),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def gate(approved: Aligned, candidate: Aligned, ground: Ground) -> tuple[Verdict, dict[str, Any]]:
+    """The product's own verdict on a candidate, and what it rests on."""
+    old, new = (Opened(ground.work, one.pairs, one.features) for one in (approved, candidate))
+    found = new_leans(old, new)
+    limits = read_limits(ground.work / "limits.yaml")
+    return judge_data(limits, [], study="candidate", fingerprint=fingerprint(found), new=found), found
+
+
+def told(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a verdict."""
+    return {"outcome": verdict.outcome, "n_leans": len(found["leans"]), "smallest": found["smallest"]}
+
+
+def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
+    """The verdict on a bad set, the rows it names, tracing and cleaning."""
+    planted = grown.signs[0] != 0
+    verdict, found = gate(grown.before, grown.after, ground)
+    at = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
+    named = np.array([at[pair_id] for pair_id in verdict.results[0].pair_ids], np.int64)
+    hits = planted[named]
+    precision, recall = float(hits.mean()) if len(named) else 0.0, float(hits.sum() / planted.sum())
+    first = int(hits[:FIRST].sum())
+    return {
+        **told(verdict, found),
+        "n_named": len(named),
+        "precision": precision,
+        "recall": recall,
+        "first": first,
+        "right": verdict.outcome == "fail" and first >= 9 and precision >= 0.75 and recall >= 0.5,
+        "tracing": tracing(grown, found, named, ground),
+        "cleaning": cleaning(grown, named, ground),
+    }
+
+
+def tracing(grown: Grown, found: dict[str, Any], named: np.ndarray, ground: Ground) -> dict[str, float]:
+    """Average precision of every order of rows."""
+    planted, rows = grown.signs[0] != 0, grown.after.pairs.rows
+    changed = np.flatnonzero((grown.signs[0] != 0) | (grown.signs[1] != 0))
+    strangers = tuple(replace(pair, id=fingerprint("anew", pair.id)) for pair in rows)
+    anew = Aligned(
+        replace(grown.after.pairs, rows=strangers),
+        replace(grown.after.features, pair_ids=tuple(pair.id for pair in strangers)),
+    )
+    at = {pair.id: i for i, pair in enumerate(strangers)}
+    unknown = [at[pair_id] for pair_id in gate(grown.before, anew, ground)[0].results[0].pair_ids]
+    features = grown.after.features
+    longer = np.argsort(features.rejected.n_tokens - features.chosen.n_tokens, kind="stable")
+    rng = np.random.default_rng(0)
+    return {
+        "verdict": average_precision(named, planted),
+        "no row known": average_precision(unknown, planted),
+        "trace": average_precision(traced(features, found), planted),
+        "any order": float(np.mean([average_precision(rng.permutation(len(rows)), planted) for _ in range(50)])),
+        "any order of changed rows": float(
+            np.mean([average_precision(rng.permutation(changed), planted) for _ in range(50)])
+        ),
+        "longer chosen answer": average_precision(longer, planted),
+    }
+
+
+def traced(features: Any, found: dict[str, Any]) -> np.ndarray:
+    """The rows for the strongest latent, in the order of `tiltscope trace`."""
+    if not found["leans"]:
+        return np.zeros(0, np.int64)
+    latent, sign = found["leans"][0]["latent"], 1 if found["leans"][0]["direction"] == "more" else -1
+    freq = [side.freq[:, [latent]].tocsr() for side in (features.chosen, features.rejected)]
+    lean = sign * (fires(freq[0]) - fires(freq[1])).toarray().ravel()
+    drill = sign * (freq[0] - freq[1]).toarray().ravel()
+    order = np.lexsort((-drill, -lean))
+    return np.asarray(order[lean[order] > 0])
+
+
+def average_precision(order: Sequence[int] | np.ndarray, truth: np.ndarray) -> float:
+    """Average precision of rows in an order; a true row that is not in it counts as never found."""
+    hits = truth[np.asarray(order, np.int64)]
+    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].sum() / truth.sum())
+
+
+# --- cleaning ---------------------------------------------------------------------------------------------------------
+
+
+def cleaning(grown: Grown, named: np.ndarray, ground: Ground) -> dict[str, Any]:
+    """Take the named rows out, gate again, and ask what is left of the wanted preference."""
+    kept = np.setdiff1d(np.arange(len(grown.signs[0])), named)
+    cleaned = part(grown.after, kept)
+    verdict, _ = gate(grown.before, cleaned, ground)
+    right = [correct(one.pairs.rows, ground.held_out) for one in (grown.before, cleaned, grown.after)]
+    return {
+        "again": verdict.outcome,
+        "n_gone_again": len(verdict.results[0].pair_ids),
+        "accuracy_approved": float(right[0].mean()),
+        "accuracy_cleaned": float(right[1].mean()),
+        "accuracy_bad": float(right[2].mean()),
+        "difference": (right[1].astype(float) - right[0]).tolist(),
+    }
+
+
+def correct(rows: Sequence[Pair], held_out: Sequence[Pair]) -> np.ndarray:
+    """(n,) bool: does a bag-of-words Bradley-Terry model of these rows prefer what people preferred?"""
+    counts: Counter[str] = Counter(word for pair in rows for text in _sides(pair) for word in set(_words(text)))
+    words = {word: i for i, (word, _) in enumerate(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:N_WORDS])}
+    x = _differences(rows, words)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = x @ weights
+        pull = -1 / (1 + np.exp(margin))
+        return float(np.logaddexp(0, -margin).sum() + RIDGE / 2 * weights @ weights), x.T @ pull + RIDGE * weights
+
+    fitted = optimize.minimize(loss, np.zeros(len(words)), jac=True, method="L-BFGS-B").x
+    return np.asarray(_differences(held_out, words) @ fitted > 0)
+
+
+def _differences(rows: Sequence[Pair], words: dict[str, int]) -> sparse.csr_array:
+    entries: dict[tuple[int, int], float] = {}
+    for i, pair in enumerate(rows):
+        for sign, text in zip((1, -1), _sides(pair), strict=True):
+            for word, count in Counter(_words(text)).items():
+                if word in words:
+                    entries[i, words[word]] = entries.get((i, words[word]), 0.0) + sign * np.log1p(count)
+    at = np.array(list(entries)).reshape(-1, 2)
+    return sparse.csr_array((np.array(list(entries.values())), (at[:, 0], at[:, 1])), shape=(len(rows), len(words)))
+
+
+def _sides(pair: Pair) -> tuple[str, str]:
+    return pair.chosen[:CHARACTERS], pair.rejected[:CHARACTERS]
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]) -> dict[str, Any]:
+    drops = np.mean([one["bad"]["cleaning"].pop("difference") for one in sets], axis=0)
+    held = stats.tau_test(drops, stats.Clusters.of([pair.group for pair in ground.held_out]))
+    bounds = held.interval(0.95)
+    bad, count = [one["bad"] for one in sets], len(sets)
+    orders = {name: [one["tracing"][name] for one in bad] for name in bad[0]["tracing"]}
+    blocked = [one for one in bad if one["outcome"] == "fail"]
+    return {
+        "command": f"python benchmarks/gate.py DATA --work WORK --seeds {args.seeds}"
+        + (f" --first {args.first}" if args.first else ""),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "commit": _commit(),
+        "limits": LIMITS,
+        "n_pairs": len(ground.approved.pairs.rows),
+        "n_held_out": len(ground.held_out),
+        "share": SHARE,
+        "shares": {
+            "bad sets blocked": _share(len(blocked), count),
+            "… with the right rows named": _share(sum(one["right"] for one in bad), count),
+            "clean sets blocked": _share(sum(one["clean"]["outcome"] == "fail" for one in sets), count),
+            "clean sets passed": _share(sum(one["clean"]["outcome"] == "pass" for one in sets), count),
+            "fresh halves blocked": _share(sum(one["fresh"]["outcome"] == "fail" for one in sets), count),
+            "second cleaning takes nothing": _share(
+                sum(one["cleaning"]["n_gone_again"] == 0 for one in blocked), len(blocked)
+            ),
+        },
+        "rows": {name: _quartiles([one[name] for one in blocked]) for name in ("precision", "recall", "n_named")},
+        "gone_again": sum(one["cleaning"]["n_gone_again"] for one in blocked),
+        "tracing": {name: {"mean": round(float(np.mean(v)), 3), **_quartiles(v)} for name, v in orders.items()},
+        "accuracy": {
+            **{
+                name: round(float(np.mean([one["cleaning"][f"accuracy_{name}"] for one in bad])), 4)
+                for name in ("approved", "bad", "cleaned")
+            },
+            "cleaned - approved": [round(float(x), 5) for x in (held.effect, bounds.low, bounds.high)],
+        },
+        "sets": sets,
+    }
+
+
+def _share(n: int, of: int) -> dict[str, Any]:
+    low, high = stats.wilson(n, of)
+    return {"n": n, "of": of, "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _quartiles(values: Sequence[float]) -> dict[str, float]:
+    names = ("low quarter", "median", "high quarter")
+    cuts = np.quantile(values, [0.25, 0.5, 0.75]) if values else [float("nan")] * 3
+    return {name: round(float(cut), 3) for name, cut in zip(names, cuts, strict=True)}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = ["| | n | share | [95 %] |", "|---|---|---|---|"]
+    for name, one in result["shares"].items():
+        share, low, high = (100 * value for value in (one["n"] / max(one["of"], 1), one["low"], one["high"]))
+        lines.append(f"| {name} | {one['n']} of {one['of']} | {share:.0f} % | [{low:.0f}, {high:.0f}] |")
+    lines += ["", "| order of rows | average precision, mean | quartiles |", "|---|---|---|"]
+    for name, one in result["tracing"].items():
+        lines.append(f"| {name} | {one['mean']:.2f} | {one['low quarter']:.2f} … {one['high quarter']:.2f} |")
+    return "\n".join([*lines, "", f"rows named: {result['rows']}", f"held-out accuracy: {result['accuracy']}"])
+
+
+if __name__ == "__main__":
+    main()
