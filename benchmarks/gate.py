@@ -10,8 +10,8 @@ clean  the same pairs carry the same trait as often, evenly on both sides, so it
 
 Seeds go through eleven traits; in every second round of eleven the pairs are those after one kind of prompt (drawn by
 the seed; everywhere where no kind has enough pairs that can carry the trait). In both candidates as many other pairs
-carry another trait evenly: innocent edits, so that knowing which rows changed does not tell which are wrong. The
-background leans by itself (bold text), as approved data may: only what it did not lean towards counts.
+carry another trait evenly (one of eleven such edits, each made once): innocent, so that knowing which rows changed
+does not tell which are wrong. The background leans by itself (bold text), as approved data may: only what it did not lean towards counts.
 
 The gate is one line, `data: no new lean`, against the approved study. Beside it `fresh`: the approved pairs are split
 by prompts into two halves, 40 times; one half is the candidate of the other, with no pair in common (the splits are of
@@ -67,7 +67,7 @@ from tiltscope.verdict import Verdict, judge_data, read_limits
 RESULT = Path(__file__).parent / "results" / "gate.json"
 VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 LIMITS = "limits:\n  data: no new lean\n"
-SHARE, FIRST = 0.05, 10
+SHARE, FIRST, INNOCENT = 0.05, 10, 1000
 N_WORDS, CHARACTERS, RIDGE = 2000, 800, 30.0
 
 
@@ -143,7 +143,7 @@ def as_read(data: Aligned) -> Aligned:
 
 @dataclass(frozen=True)
 class Candidates:
-    """One seed's bad and clean set; signs[0] of each is the trait, signs[1] the innocent edits."""
+    """One seed's bad and clean set; signs[0] of each are the innocent edits, signs[1] the trait."""
 
     trait: str
     other: str
@@ -153,26 +153,24 @@ class Candidates:
 
 
 def candidates(seed: int, ground: Ground) -> Candidates:
-    """Plant the seed's trait at 5 %, leaning and evenly, with innocent edits beside it."""
+    """Plant the seed's trait at 5 %, leaning and evenly, beside innocent edits (eleven of them, each read once)."""
     names, rng = sorted(STYLES), random.Random(f"gate {seed}")
-    trait = names[seed % len(names)]
+    trait, n_all = names[seed % len(names)], len(ground.approved.pairs.rows)
+    other = rng.choice([name for name in names if name != trait])
+    n_pairs, everywhere = 2 * round(SHARE * n_all / 2), np.ones(n_all, bool)
+    innocent = Planting(other, n_pairs, everywhere, INNOCENT, 0.5)
+    free = grow(ground.approved, [innocent], ground.readings).signs[0] == 0
     kinds = rng.sample(sorted(ground.kinds), len(ground.kinds)) if (seed // len(names)) % 2 else []
-    others = rng.sample([name for name in names if name != trait], len(names) - 1)
-    n_pairs = 2 * round(SHARE * len(ground.approved.pairs.rows) / 2)
     for place in [*kinds, "everywhere"]:
-        inside = ground.kinds.get(place, np.ones(len(ground.approved.pairs.rows), bool))
-        for other in others:
-            try:
-                sets = [_grown(Planting(trait, n_pairs, inside, seed, lean), other, ground) for lean in (1.0, 0.5)]
-            except UsageError:  # too few pairs can carry it
-                continue
-            return Candidates(trait, other, place, *sets)
+        inside = free & ground.kinds.get(place, everywhere)
+        own = [Planting(trait, n_pairs, inside, seed, lean) for lean in (1.0, 0.5)]
+        try:
+            return Candidates(
+                trait, other, place, *(grow(ground.approved, [innocent, one], ground.readings) for one in own)
+            )
+        except UsageError:  # too few pairs there can carry it
+            continue
     raise UsageError("no place can carry this trait", found=trait)
-
-
-def _grown(own: Planting, other: str, ground: Ground) -> Grown:
-    free = grow(ground.approved, [own], ground.readings).signs[0] == 0
-    return grow(ground.approved, [own, Planting(other, own.n_pairs, free, own.seed, 0.5)], ground.readings)
 
 
 def halves(seed: int, ground: Ground) -> tuple[Aligned, Aligned]:
@@ -205,8 +203,8 @@ def _run(seed: int, ground: Ground) -> dict[str, Any]:
     start = time.monotonic()
     made = candidates(seed, ground)
     facts = {"seed": seed, "trait": made.trait, "other": made.other, "place": made.place}
-    facts["n_planted"] = int((made.bad.signs[0] != 0).sum())
-    facts["n_read"] = len(made.bad.read_rows(0))
+    facts["n_planted"] = int((made.bad.signs[1] != 0).sum())
+    facts["n_read"] = len(made.bad.read_rows(1))
     old, new = halves(seed, ground)
     return {
         **facts,
@@ -232,7 +230,7 @@ def told(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
 
 def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
     """The verdict on a bad set, the rows it names, tracing and cleaning."""
-    planted = grown.signs[0] != 0
+    planted = grown.signs[1] != 0
     verdict, found = gate(grown.before, grown.after, ground)
     at = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
     named = np.array([at[pair_id] for pair_id in verdict.results[0].pair_ids], np.int64)
@@ -253,7 +251,7 @@ def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
 
 def tracing(grown: Grown, found: dict[str, Any], named: np.ndarray, ground: Ground) -> dict[str, float]:
     """Average precision of every order of rows."""
-    planted, rows = grown.signs[0] != 0, grown.after.pairs.rows
+    planted, rows = grown.signs[1] != 0, grown.after.pairs.rows
     changed = np.flatnonzero((grown.signs[0] != 0) | (grown.signs[1] != 0))
     strangers = tuple(replace(pair, id=fingerprint("anew", pair.id)) for pair in rows)
     anew = Aligned(
