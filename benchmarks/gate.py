@@ -11,7 +11,8 @@ clean  the same pairs carry the same trait as often, evenly on both sides, so it
 Seeds go through eleven traits; in every second round of eleven the pairs are those after one kind of prompt (drawn by
 the seed; everywhere where no kind has enough pairs that can carry the trait). In both candidates as many other pairs
 carry another trait evenly (one of eleven such edits, each made once): innocent, so that knowing which rows changed
-does not tell which are wrong. The background leans by itself (bold text), as approved data may: only what it did not lean towards counts.
+does not tell which are wrong. The background leans by itself (bold text), as approved data may: only what it did not
+lean towards counts.
 
 The gate is one line, `data: no new lean`, against the approved study. Beside it `fresh`: the approved pairs are split
 by prompts into two halves, 40 times; one half is the candidate of the other, with no pair in common (the splits are of

@@ -40,8 +40,8 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
 
     The lean of a latent is the mean over pairs of u = 1{fires, chosen} - 1{fires, rejected}, as in an audit; all pairs
     are used, because nothing is chosen on them first. The change is candidate minus approved; pairs that both hold add
-    nothing to it. p is family-wise over all latents: with no change anywhere, a list that is not empty has a chance of
-    `level`. A lean that shrinks is not listed, whatever its p.
+    nothing to it. Of a change counts what leads away from zero: z and p are of that part. p is family-wise over all
+    latents: with no change anywhere, a list that is not empty has a chance of at most `level`.
 
     Returns:
         JSON-able: the counts; `smallest`: in so many pairs a latent that was never there must be on one side to be
@@ -61,10 +61,11 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
             hint=f"read the candidate again: tiltscope read DATA --out STUDY --sae {approved.folder / 'scope'}",
         )
     changes = _tested(*sides)
-    after = sides[1].lean
-    away = changes.effect * after > 0
-    listed = np.flatnonzero((changes.p <= level) & away)
-    listed = listed[np.lexsort((listed, -np.abs(changes.z[listed])))]
+    before, after = sides[0].lean, sides[1].lean
+    z = changes.z * _away(before, after)
+    p = changes.p(z)
+    listed = np.flatnonzero(p <= level)
+    listed = listed[np.lexsort((listed, -np.abs(z[listed])))]
     return {
         "level": level,
         "n_latents": len(after),
@@ -72,8 +73,8 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         "n_candidate": len(sides[1].groups),
         "n_added": len(set(sides[1].pair_ids) - set(sides[0].pair_ids)),
         "smallest": int(np.ceil(changes.critical(level) ** 2)),
-        "leans": [_told(int(latent), changes, sides[0].lean, after) for latent in listed],
-        "rows": _rows(candidate, sides, listed, changes.z[listed]) if len(listed) else [],
+        "leans": [_told(latent, before, after, z, p) for latent in listed.tolist()],
+        "rows": _rows(candidate, sides, listed, z[listed]) if len(listed) else [],
     }
 
 
@@ -118,15 +119,22 @@ def _means(codes: np.ndarray, n_groups: int) -> sparse.csr_array:
     return sparse.csr_array((each, (codes, np.arange(len(codes)))), (n_groups, len(codes)))
 
 
-def _told(latent: int, changes: stats.Changes, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+def _away(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The share of each change that leads away from zero: all of a growing lean, of a turned one what lies beyond."""
+    part = np.where(before * after > 0, np.abs(after) - np.abs(before), np.abs(after))
+    size = np.abs(after - before)
+    return np.asarray(np.divide(np.maximum(part, 0.0), size, out=np.zeros(len(size)), where=size > 0))
+
+
+def _told(latent: int, before: np.ndarray, after: np.ndarray, z: np.ndarray, p: np.ndarray) -> dict[str, Any]:
     return {
         "latent": latent,
         "direction": "more" if after[latent] > 0 else "less",
         "before": round(float(before[latent]), 6),
         "after": round(float(after[latent]), 6),
-        "change": round(float(changes.effect[latent]), 6),
-        "z": round(float(changes.z[latent]), 3),
-        "p": round(float(changes.p[latent]), 6),
+        "change": round(float(after[latent] - before[latent]), 6),
+        "z": round(float(z[latent]), 3),
+        "p": round(float(p[latent]), 6),
     }
 
 

@@ -18,12 +18,16 @@ _DRAWS = 64  # at a time, so that memory stays small; no result depends on it
 
 @dataclass(frozen=True)
 class Changes:
-    """effect, z, p: (m,). p is family-wise: the chance that the largest |z| of the whole family is as large."""
+    """effect, z: (m,); highest (n_draws,): the largest |z| over the family in each draw of the null, sorted."""
 
     effect: FloatArray
     z: FloatArray
-    p: FloatArray
-    highest: FloatArray  # (n_draws,) the largest |z| of each draw of the null, sorted
+    highest: FloatArray
+
+    def p(self, z: FloatArray) -> FloatArray:
+        """Return the family-wise p of each z: the chance that the largest |z| of the whole family is as large."""
+        n = len(self.highest)
+        return np.asarray((1 + n - np.searchsorted(self.highest, np.abs(z) * (1 - 1e-9))) / (1 + n))
 
     def critical(self, level: float) -> float:
         """Return the |z| from which p is at most `level`."""
@@ -39,7 +43,7 @@ def change_test(
     balance (n_groups,): the same for a constant 1; mean (m,): the mean of both sets of rows together. A group's score
     is sums - balance x mean, z is the sum of scores over the root of their summed squares, and a draw of the null
     flips the sign of whole groups. Rows that both sets share add nothing, so an edited file is told from what was
-    edited alone. A column without any score has z = 0 and p = 1.
+    edited alone. A column without any score has z = 0.
 
     Source: wild score bootstrap (Kline and Santos 2012), largest |z| over the family (Westfall and Young 1993).
     """
@@ -48,10 +52,7 @@ def change_test(
     squares += mean**2 * float(balance @ balance) - 2 * mean * (sums.T @ balance)
     known = squares > 1e-12 / max(sums.shape[0], 1) ** 2
     scale = np.where(known, 1 / np.sqrt(np.where(known, squares, 1.0)), 0.0)
-    z = effect * scale
-    highest = _highest(sums, balance, mean, scale, n_draws, seed)
-    n_above = n_draws - np.searchsorted(highest, np.abs(z) * (1 - 1e-9))
-    return Changes(effect, z, np.where(known, (1 + n_above) / (1 + n_draws), 1.0), highest)
+    return Changes(effect, effect * scale, _highest(sums, balance, mean, scale, n_draws, seed))
 
 
 def _highest(
