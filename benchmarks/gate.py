@@ -6,7 +6,7 @@ DATA is audited once with the embedded model (one autoencoder, one reading): the
 to what was read of them, since no audit sees more. Only planted answers are read again. A seed makes two candidates:
 
 bad    5 % of the pairs carry a trait on the chosen side;
-clean  the same pairs carry the same trait as often, evenly on both sides, so it is as new and leans nowhere.
+clean  the same, but in half of those pairs chosen and rejected change places: the trait is as new and leans nowhere.
 
 Seeds go through eleven traits; in every second round of eleven the pairs are those after one kind of prompt (drawn by
 the seed; everywhere where no kind has enough pairs that can carry the trait). In both candidates as many other pairs
@@ -22,10 +22,10 @@ Said before looking at seeds 0 to 39 (everything was tried out on seeds from 100
 right rows named* when the verdict fails, at least 9 of the first 10 rows it names are planted, and of all it names at
 least 75 % are planted, and they are at least half of the planted ones. Intervals are Wilson's.
 
-Tracing: average precision for the planted rows (5 % of all), where a row that is not named counts as never found:
-`verdict` as the verdict orders rows; `no row known` the same where every pair of the candidate has a new id; `trace`
-the order of `tiltscope trace` for the strongest latent alone. Nulls: any order of all rows, any order of the changed
-rows, and rows by how much longer the chosen answer is.
+Tracing: average precision for the planted rows (5 % of all). `verdict`: rows that the approved study does not hold, in
+the order of the verdict, those too that it does not name; `no row known`: the same order where any row might be new;
+`trace`: the order of `tiltscope trace` for the strongest latent alone (a row that is not in it counts as never found).
+Nulls: any order of all rows, any order of the changed rows, and rows by how much longer the chosen answer is.
 
 Cleaning: the rows that the verdict names go into quarantine. Counted: the share of planted rows among them and of
 them among the planted, what a second gate and cleaning of the kept rows takes away, and whether what people preferred
@@ -51,6 +51,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from discovery import _exchanged as exchanged
 from scipy import optimize, sparse
 
 from tiltscope import stats
@@ -58,6 +59,7 @@ from tiltscope.approval import new_leans
 from tiltscope.artifact import fingerprint, read_json, write_json
 from tiltscope.concepts import fires
 from tiltscope.errors import ProductError, UsageError
+from tiltscope.features import Features
 from tiltscope.pairs import LoadSettings, Pair, load_pairs
 from tiltscope.planting import STYLES
 from tiltscope.power import Aligned, Grown, Planting, Readings, grow
@@ -79,7 +81,7 @@ class Ground:
     approved: Aligned
     readings: Readings
     kinds: dict[str, np.ndarray]
-    held_out: list[Pair]
+    judge: Judge
     work: Path
 
 
@@ -119,7 +121,8 @@ def prepared(data: str, work: Path) -> Ground:
     }
     groups = {pair.group for pair in opened.pairs.rows}
     held_out = [pair for pair in load_pairs(data, LoadSettings()).rows if pair.group not in groups]
-    return Ground(approved, Readings(open_scope(study), opened.features, work / "readings"), kinds, held_out, work)
+    readings = Readings(open_scope(study), opened.features, work / "readings")
+    return Ground(approved, readings, kinds, Judge(approved.pairs.rows, held_out), work)
 
 
 def as_read(data: Aligned) -> Aligned:
@@ -144,17 +147,17 @@ def as_read(data: Aligned) -> Aligned:
 
 @dataclass(frozen=True)
 class Candidates:
-    """One seed's bad and clean set; signs[0] of each are the innocent edits, signs[1] the trait."""
+    """One seed's bad and clean set; signs[0] of the bad one are the innocent edits, signs[1] the trait."""
 
     trait: str
     other: str
     place: str
     bad: Grown
-    clean: Grown
+    clean: Aligned
 
 
 def candidates(seed: int, ground: Ground) -> Candidates:
-    """Plant the seed's trait at 5 %, leaning and evenly, beside innocent edits (eleven of them, each read once)."""
+    """Plant the seed's trait at 5 % beside innocent edits (of which there are eleven, each read once)."""
     names, rng = sorted(STYLES), random.Random(f"gate {seed}")
     trait, n_all = names[seed % len(names)], len(ground.approved.pairs.rows)
     other = rng.choice([name for name in names if name != trait])
@@ -164,13 +167,13 @@ def candidates(seed: int, ground: Ground) -> Candidates:
     kinds = rng.sample(sorted(ground.kinds), len(ground.kinds)) if (seed // len(names)) % 2 else []
     for place in [*kinds, "everywhere"]:
         inside = free & ground.kinds.get(place, everywhere)
-        own = [Planting(trait, n_pairs, inside, seed, lean) for lean in (1.0, 0.5)]
         try:
-            return Candidates(
-                trait, other, place, *(grow(ground.approved, [innocent, one], ground.readings) for one in own)
-            )
+            bad = grow(ground.approved, [innocent, Planting(trait, n_pairs, inside, seed)], ground.readings)
         except UsageError:  # too few pairs there can carry it
             continue
+        turned = np.zeros(n_all, bool)
+        turned[rng.sample(np.flatnonzero(bad.signs[1]).tolist(), n_pairs // 2)] = True
+        return Candidates(trait, other, place, bad, exchanged(bad.after, turned))
     raise UsageError("no place can carry this trait", found=trait)
 
 
@@ -210,7 +213,7 @@ def _run(seed: int, ground: Ground) -> dict[str, Any]:
     return {
         **facts,
         "bad": judged_bad(made.bad, ground),
-        "clean": told(*gate(ground.approved, made.clean.after, ground)),
+        "clean": told(*gate(ground.approved, made.clean, ground)),
         "fresh": told(*gate(old, new, ground)),
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -245,45 +248,48 @@ def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
         "recall": recall,
         "first": first,
         "right": verdict.outcome == "fail" and first >= 9 and precision >= 0.75 and recall >= 0.5,
-        "tracing": tracing(grown, found, named, ground),
+        "tracing": tracing(grown, found),
         "cleaning": cleaning(grown, named, ground),
     }
 
 
-def tracing(grown: Grown, found: dict[str, Any], named: np.ndarray, ground: Ground) -> dict[str, float]:
+def tracing(grown: Grown, found: dict[str, Any]) -> dict[str, float]:
     """Average precision of every order of rows."""
-    planted, rows = grown.signs[1] != 0, grown.after.pairs.rows
-    changed = np.flatnonzero((grown.signs[0] != 0) | (grown.signs[1] != 0))
-    strangers = tuple(replace(pair, id=fingerprint("anew", pair.id)) for pair in rows)
-    anew = Aligned(
-        replace(grown.after.pairs, rows=strangers),
-        replace(grown.after.features, pair_ids=tuple(pair.id for pair in strangers)),
-    )
-    at = {pair.id: i for i, pair in enumerate(strangers)}
-    unknown = [at[pair_id] for pair_id in gate(grown.before, anew, ground)[0].results[0].pair_ids]
-    features = grown.after.features
+    planted, features = grown.signs[1] != 0, grown.after.features
+    changed = np.flatnonzero(planted | (grown.signs[0] != 0))
+    score = np.zeros(len(planted))
+    for lean in found["leans"]:
+        score += lean["z"] * disparity(features, lean["latent"])
+    order = np.argsort(-score, kind="stable")
     longer = np.argsort(features.rejected.n_tokens - features.chosen.n_tokens, kind="stable")
     rng = np.random.default_rng(0)
+    chance = [
+        np.mean([average_precision(rng.permutation(rows), planted) for _ in range(50)])
+        for rows in (np.arange(len(planted)), changed)
+    ]
     return {
-        "verdict": average_precision(named, planted),
-        "no row known": average_precision(unknown, planted),
+        "verdict": average_precision(order[np.isin(order, changed)], planted) if found["leans"] else 0.0,
+        "no row known": average_precision(order, planted) if found["leans"] else 0.0,
         "trace": average_precision(traced(features, found), planted),
-        "any order": float(np.mean([average_precision(rng.permutation(len(rows)), planted) for _ in range(50)])),
-        "any order of changed rows": float(
-            np.mean([average_precision(rng.permutation(changed), planted) for _ in range(50)])
-        ),
+        "any order": float(chance[0]),
+        "any order of changed rows": float(chance[1]),
         "longer chosen answer": average_precision(longer, planted),
     }
 
 
-def traced(features: Any, found: dict[str, Any]) -> np.ndarray:
+def disparity(features: Features, latent: int) -> np.ndarray:
+    """(n_pairs,) u of one latent."""
+    fired = [fires(side.freq[:, [latent]].tocsr()).toarray().ravel() for side in (features.chosen, features.rejected)]
+    return np.asarray(fired[0] - fired[1], np.float64)
+
+
+def traced(features: Features, found: dict[str, Any]) -> np.ndarray:
     """The rows for the strongest latent, in the order of `tiltscope trace`."""
     if not found["leans"]:
         return np.zeros(0, np.int64)
     latent, sign = found["leans"][0]["latent"], 1 if found["leans"][0]["direction"] == "more" else -1
-    freq = [side.freq[:, [latent]].tocsr() for side in (features.chosen, features.rejected)]
-    lean = sign * (fires(freq[0]) - fires(freq[1])).toarray().ravel()
-    drill = sign * (freq[0] - freq[1]).toarray().ravel()
+    lean = sign * disparity(features, latent)
+    drill = sign * (features.chosen.freq - features.rejected.freq)[:, [latent]].toarray().ravel()
     order = np.lexsort((-drill, -lean))
     return np.asarray(order[lean[order] > 0])
 
@@ -302,41 +308,50 @@ def cleaning(grown: Grown, named: np.ndarray, ground: Ground) -> dict[str, Any]:
     kept = np.setdiff1d(np.arange(len(grown.signs[0])), named)
     cleaned = part(grown.after, kept)
     verdict, _ = gate(grown.before, cleaned, ground)
-    right = [correct(one.pairs.rows, ground.held_out) for one in (grown.before, cleaned, grown.after)]
+    judge = ground.judge
+    right = judge.right(grown.after.pairs.rows), judge.right(cleaned.pairs.rows)
     return {
         "again": verdict.outcome,
         "n_gone_again": len(verdict.results[0].pair_ids),
-        "accuracy_approved": float(right[0].mean()),
+        "accuracy_bad": float(right[0].mean()),
         "accuracy_cleaned": float(right[1].mean()),
-        "accuracy_bad": float(right[2].mean()),
-        "difference": (right[1].astype(float) - right[0]).tolist(),
+        "difference": (right[1].astype(float) - judge.approved).tolist(),
     }
 
 
-def correct(rows: Sequence[Pair], held_out: Sequence[Pair]) -> np.ndarray:
-    """(n,) bool: does a bag-of-words Bradley-Terry model of these rows prefer what people preferred?"""
-    counts: Counter[str] = Counter(word for pair in rows for text in _sides(pair) for word in set(_words(text)))
-    words = {word: i for i, (word, _) in enumerate(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:N_WORDS])}
-    x = _differences(rows, words)
+class Judge:
+    """A bag-of-words Bradley-Terry model, asked about held-out pairs; the words are those of the approved pairs."""
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = x @ weights
-        pull = -1 / (1 + np.exp(margin))
-        return float(np.logaddexp(0, -margin).sum() + RIDGE / 2 * weights @ weights), x.T @ pull + RIDGE * weights
+    def __init__(self, approved: Sequence[Pair], held_out: Sequence[Pair]) -> None:
+        counts = Counter(word for pair in approved for text in _sides(pair) for word in set(_words(text)))
+        common = sorted(counts, key=lambda word: (-counts[word], word))[:N_WORDS]
+        self._at = {word: i for i, word in enumerate(common)}
+        self._x = self._differences(held_out)
+        self.groups = [pair.group for pair in held_out]
+        self.approved = self.right(approved).astype(float)
 
-    fitted = optimize.minimize(loss, np.zeros(len(words)), jac=True, method="L-BFGS-B").x
-    return np.asarray(_differences(held_out, words) @ fitted > 0)
+    def right(self, rows: Sequence[Pair]) -> np.ndarray:
+        """(n_held_out,) bool: does the model of these rows prefer what people preferred?"""
+        x = self._differences(rows)
 
+        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+            margin = x @ weights
+            pull = -1 / (1 + np.exp(margin))
+            return float(np.logaddexp(0, -margin).sum() + RIDGE / 2 * weights @ weights), x.T @ pull + RIDGE * weights
 
-def _differences(rows: Sequence[Pair], words: dict[str, int]) -> sparse.csr_array:
-    entries: dict[tuple[int, int], float] = {}
-    for i, pair in enumerate(rows):
-        for sign, text in zip((1, -1), _sides(pair), strict=True):
-            for word, count in Counter(_words(text)).items():
-                if word in words:
-                    entries[i, words[word]] = entries.get((i, words[word]), 0.0) + sign * np.log1p(count)
-    at = np.array(list(entries)).reshape(-1, 2)
-    return sparse.csr_array((np.array(list(entries.values())), (at[:, 0], at[:, 1])), shape=(len(rows), len(words)))
+        fitted = optimize.minimize(loss, np.zeros(len(self._at)), jac=True, method="L-BFGS-B").x
+        return np.asarray(self._x @ fitted > 0)
+
+    def _differences(self, rows: Sequence[Pair]) -> sparse.csr_array:
+        at, to, values = [], [], []
+        for i, pair in enumerate(rows):
+            for sign, text in zip((1, -1), _sides(pair), strict=True):
+                for word, count in Counter(_words(text)).items():
+                    if word in self._at:
+                        at.append(i)
+                        to.append(self._at[word])
+                        values.append(sign * np.log1p(count))
+        return sparse.csr_array((values, (at, to)), shape=(len(rows), len(self._at)))
 
 
 def _sides(pair: Pair) -> tuple[str, str]:
@@ -356,7 +371,7 @@ def _commit() -> str:
 
 def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]) -> dict[str, Any]:
     drops = np.mean([one["bad"]["cleaning"].pop("difference") for one in sets], axis=0)
-    held = stats.tau_test(drops, stats.Clusters.of([pair.group for pair in ground.held_out]))
+    held = stats.tau_test(drops, stats.Clusters.of(ground.judge.groups))
     bounds = held.interval(0.95)
     bad, count = [one["bad"] for one in sets], len(sets)
     orders = {name: [one["tracing"][name] for one in bad] for name in bad[0]["tracing"]}
@@ -368,7 +383,7 @@ def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]
         "commit": _commit(),
         "limits": LIMITS,
         "n_pairs": len(ground.approved.pairs.rows),
-        "n_held_out": len(ground.held_out),
+        "n_held_out": len(ground.judge.groups),
         "share": SHARE,
         "shares": {
             "bad sets blocked": _share(len(blocked), count),
@@ -384,9 +399,10 @@ def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]
         "gone_again": sum(one["cleaning"]["n_gone_again"] for one in blocked),
         "tracing": {name: {"mean": round(float(np.mean(v)), 3), **_quartiles(v)} for name, v in orders.items()},
         "accuracy": {
+            "approved": round(float(ground.judge.approved.mean()), 4),
             **{
                 name: round(float(np.mean([one["cleaning"][f"accuracy_{name}"] for one in bad])), 4)
-                for name in ("approved", "bad", "cleaned")
+                for name in ("bad", "cleaned")
             },
             "cleaned - approved": [round(float(x), 5) for x in (held.effect, bounds.low, bounds.high)],
         },
