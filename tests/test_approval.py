@@ -71,7 +71,9 @@ def test_as_much_of_it_on_both_sides_is_let_pass(approved: Opened, tmp_path: Pat
 
 
 def test_a_lean_that_was_approved_and_a_study_against_itself_are_let_pass(approved: Opened) -> None:
-    assert new_leans(approved, approved)["leans"] == []
+    found = new_leans(approved, approved)
+    assert found["leans"] == []
+    assert found["smallest"] == 8  # seven signs are alike by chance in 1 of 64 draws, eight in 1 of 128
 
 
 def test_a_lean_that_shrinks_is_let_pass(approved: Opened, tmp_path: Path) -> None:
@@ -84,6 +86,15 @@ def test_a_lean_that_turned_round_is_listed(approved: Opened, tmp_path: Path) ->
     turned = read(tmp_path / "turned", make_pairs(rows(N, bold=0.2)))
     (lean,) = new_leans(approved, turned)["leans"]
     assert (lean["latent"], lean["direction"]) == (LATENTS.index("bold"), "less")
+
+
+def test_as_few_pairs_as_it_says_are_seen(approved: Opened, tmp_path: Path) -> None:
+    least = int(new_leans(approved, read(tmp_path / "some", make_pairs(BASE[:250])))["smallest"])
+    texts = [(a, f"{b} rare", c) if number < least else (a, b, c) for number, (a, b, c) in enumerate(BASE[:250])]
+    made = make_pairs(texts)
+    ids = tuple(replace(pair, id=f"e{pair.id[1:]}") for pair in made.rows[:least])
+    found = new_leans(approved, read(tmp_path / "least", replace(made, rows=(*ids, *made.rows[least:]))))
+    assert [one["latent"] for one in found["leans"]] == [LATENTS.index("rare")]
 
 
 def test_another_scope_is_refused(approved: Opened) -> None:

@@ -72,10 +72,15 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         "n_approved": len(sides[0].groups),
         "n_candidate": len(sides[1].groups),
         "n_added": len(set(sides[1].pair_ids) - set(sides[0].pair_ids)),
-        "smallest": int(np.ceil(changes.critical(level) ** 2)),
+        "smallest": _smallest(changes, level),
         "leans": [_told(latent, before, after, z, p) for latent in listed.tolist()],
         "rows": _rows(candidate, sides, listed, z[listed]) if len(listed) else [],
     }
+
+
+def _smallest(changes: stats.Changes, level: float) -> int:
+    """Pairs of as many groups, all on one side, whose |z| (their root) is critical; fewer signs than that tell nothing."""
+    return int(np.ceil(max(changes.critical(level) ** 2, 1 - np.log2(level))))
 
 
 @dataclass(frozen=True)
