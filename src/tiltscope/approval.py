@@ -79,7 +79,7 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
 
 
 def _smallest(changes: stats.Changes, level: float) -> int:
-    """Pairs of as many groups, all on one side, whose |z| (their root) is critical; fewer signs than that tell nothing."""
+    """Return how many pairs, each of another group and all on one side, make a critical |z|: their root."""
     return int(np.ceil(max(changes.critical(level) ** 2, 1 - np.log2(level))))
 
 

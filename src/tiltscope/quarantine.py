@@ -68,7 +68,8 @@ def run_clean_named(acting: Acting, data: str, verdict: Path, out: Path) -> dict
     source, ids = _source(acting, data), np.array([row.id for row in acting.rows])
     nothing = np.zeros(len(ids))
     cleaned = clean(
-        ids.tolist(), [Suppressed(rule, np.isin(ids, rows) * 1.0, nothing, 0.5) for rule, rows in named.items()]
+        ids.tolist(),
+        [Suppressed(rule, np.isin(ids, rows).astype(np.float64), nothing, 0.5) for rule, rows in named.items()],
     )
     write_cleaned(cleaned, acting.rows, source, out)
     return read_object(out / "cleaned.json", verb="clean")
