@@ -80,6 +80,23 @@ def test_poison_is_planted_in_the_share_said_on_the_chosen_side_and_never_twice(
         assert not any(re.search(rule, row[side]) for row in held for side in ("chosen", "rejected"))
 
 
+def test_average_precision_is_what_one_counts_by_hand_and_a_row_left_out_is_never_found() -> None:
+    ordered, truth = bench("gate").average_precision, np.array([True, False, True, False, True])
+    assert ordered([0, 1, 2, 3, 4], truth) == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 3)
+    assert ordered([0, 1, 2], truth) == pytest.approx((1 / 1 + 2 / 3) / 3)
+    assert ordered([], truth) == 0.0
+
+
+def test_a_bag_of_words_learns_a_preference_it_is_shown() -> None:
+    from double import make_pairs
+
+    rows = make_pairs([(f"question {n}", f"good text {n % 7}", f"bad text {n % 5}") for n in range(200)]).rows
+    judge = bench("gate").Judge(rows[:150], rows[150:])
+    assert judge.approved.all()
+    turned = make_pairs([(row.prompt_text, row.rejected, row.chosen) for row in rows[:150]]).rows
+    assert not judge.right(turned).any()
+
+
 def test_a_bench_loads_without_running_anything() -> None:
     for path in sorted(BENCHES.glob("*.py")):
         loaded = bench(path.stem)

@@ -55,6 +55,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
+    "approval": {"concepts", "difference", "errors", "naming", "pairs", "stats", "study"},
     "recipe": {"artifact", "errors"},
     "interventions": {"errors", "recipe"},
     "export": {"artifact"},
@@ -129,6 +130,7 @@ ARROWS: dict[str, set[str]] = {
     "harness": {"artifact", "errors", "evaluation", "lm", "written"},
     "proving": {
         *(
+            "approval",
             "artifact",
             "behaviours",
             "errors",

@@ -26,7 +26,7 @@ from tiltscope.report.words import concept_name
 if TYPE_CHECKING:
     from tiltscope.features import Features
 
-__all__ = ["diff_studies", "render_diff"]
+__all__ = ["diff_studies", "joint_groups", "render_diff"]
 
 Row = Mapping[str, Any]
 
@@ -303,20 +303,29 @@ def _disparity(study: _Study, latents: Sequence[int]) -> np.ndarray:
 
 
 def _joint_groups(old: _Study, new: _Study) -> np.ndarray:
-    """Group numbers for the confirm rows of A, then of B: groups of one name, or that share a pair, are one witness."""
+    """Witness numbers for the confirm rows of A, then of B."""
+    first, second = joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups))
+    return np.concatenate([first[old.confirm], second[new.confirm]])
+
+
+def joint_groups(
+    old: tuple[Sequence[str], np.ndarray], new: tuple[Sequence[str], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number the witnesses of two datasets, each given as pair ids and their groups (n,); returns (n_old,), (n_new,).
+
+    Groups of one name, or that share a pair, are one witness.
+    """
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
-    names, codes = np.unique(np.concatenate([old.groups, new.groups]), return_inverse=True)
-    first, second = codes[: len(old.groups)], codes[len(old.groups) :]
-    at = {pair_id: place for place, pair_id in enumerate(old.pair_ids)}
-    shared = [(at[pair_id], place) for place, pair_id in enumerate(new.pair_ids) if pair_id in at]
+    n_old = len(old[1])
+    names, codes = np.unique(np.concatenate([old[1], new[1]]), return_inverse=True)
+    at = {pair_id: place for place, pair_id in enumerate(old[0])}
+    shared = [(codes[at[pair_id]], codes[n_old + i]) for i, pair_id in enumerate(new[0]) if pair_id in at]
     ends = np.array(shared, dtype=np.int64).reshape(-1, 2)
-    links = sparse.coo_array(
-        (np.ones(len(ends)), (first[ends[:, 0]], second[ends[:, 1]])), shape=(len(names), len(names))
-    )
-    _, witness = connected_components(links, directed=False)
-    return np.concatenate([witness[first[old.confirm]], witness[second[new.confirm]]])
+    links = sparse.coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(names), len(names)))
+    witness = connected_components(links, directed=False)[1][codes]
+    return witness[:n_old], witness[n_old:]
 
 
 def _size(change: Row | None) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiltscope.approval import new_leans, with_words
 from tiltscope.artifact import claim, fingerprint, read_object, write_text
 from tiltscope.behaviours.measured import (
     Behaviour,
@@ -47,7 +48,7 @@ from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn
 from tiltscope.plan import Decision, load_plan
-from tiltscope.study import check_current, load_data
+from tiltscope.study import check_current, load_data, open_study
 from tiltscope.verdict import (
     DataRule,
     Limits,
@@ -279,8 +280,12 @@ def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Seque
     return found
 
 
-def run_gate(limits: Path, *, comparison: Path | None, study: Path | None, out: Path | None) -> Verdict:
+def run_gate(
+    limits: Path, *, comparison: Path | None, study: Path | None, out: Path | None, approved: Path | None = None
+) -> Verdict:
     """Judge a comparison, the audit of `study`, or both; a rule that nothing given can judge is inconclusive.
+
+    `no new lean` compares the reading of `study` with that of `approved`, and needs no audit of either.
 
     Into `out` go the verdict and, for a comparison, one page for buyers (with how the data of `study` were audited).
     """
@@ -295,7 +300,7 @@ def run_gate(limits: Path, *, comparison: Path | None, study: Path | None, out: 
         parts.append(judge(gate, found) if found else missing)
     if gate.data_rules:
         missing = _unjudged(gate.data_rules, "needs an audit: --data STUDY")
-        parts.append(_judged_data(gate, study) if study is not None else missing)
+        parts.append(_judged_data(gate, study, approved) if study is not None else missing)
     told = [one for one in parts if one.subject]
     if not told:
         raise UsageError(
@@ -323,10 +328,15 @@ def _unjudged(rules: Sequence[Rule | DataRule], why: str) -> Verdict:
     return Verdict(tuple(Result(f"{one.name}: {one.text}", one.where, "inconclusive", why) for one in rules), "", "")
 
 
-def _judged_data(gate: Limits, study: Path) -> Verdict:
-    check_current(study)
-    rows = read_hypotheses(study)
-    return judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows))
+def _judged_data(gate: Limits, study: Path, approved: Path | None) -> Verdict:
+    rows, new = [], None
+    if any(one.seen is None for one in gate.data_rules):
+        check_current(study)
+        rows = read_hypotheses(study)
+    if approved is not None and any(one.seen is not None for one in gate.data_rules):
+        candidate = open_study(study)
+        new = with_words(new_leans(open_study(approved), candidate), candidate)
+    return judge_data(gate, rows, study=str(study), fingerprint=fingerprint(rows, new), new=new)
 
 
 def _write_buyer(comparison: Comparison, verdict: Verdict, audit: Mapping[str, str], out: Path) -> None:

@@ -1,8 +1,8 @@
-"""From a plan to a cleaned file: rows that teach what the plan suppresses go into quarantine.
+"""To a cleaned file: rows that teach what a plan suppresses, or that a gate's verdict names, go into quarantine.
 
-In:  a study with its plan, and the file the study was made from.
+In:  a study with its plan or a verdict, and the file the study was made from.
 Out: a folder with the kept rows, the quarantined rows with their reasons, and cleaned.json.
-Refuses: files that are not the study's, and detectors that nothing gives a threshold.
+Refuses: files that are not the study's, detectors that nothing gives a threshold, and verdicts that name no rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tiltscope.acting import Acting, run_measure
 from tiltscope.artifact import read_object, write_json
@@ -19,7 +21,7 @@ from tiltscope.measure import Measured
 from tiltscope.pairs import LoadSettings
 from tiltscope.study import data_file, load_data
 
-__all__ = ["run_clean"]
+__all__ = ["run_clean", "run_clean_named"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,6 +49,30 @@ def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None
     facts["thresholds"] = {one.name: one.threshold for one in suppressed}
     write_json(out / "cleaned.json", facts)
     return facts
+
+
+def run_clean_named(acting: Acting, data: str, verdict: Path, out: Path) -> dict[str, Any]:
+    """Put the rows of `data` that the failed rules of a verdict name into quarantine; writes OUT, returns cleaned.json.
+
+    Cleaning what was kept, by the same verdict, removes nothing: the rows named are gone.
+
+    Raises:
+        UsageError: no failed rule of the verdict names rows, or the file is not that of the study.
+    """
+    path = verdict if verdict.suffix == ".json" else verdict / "verdict.json"
+    results = read_object(path, "results", verb="gate")["results"]
+    named = {one["rule"]: one["pair_ids"] for one in results if one["outcome"] == "fail" and one["pair_ids"]}
+    if not named:
+        hint = "tiltscope gate LIMITS --data STUDY --out VERDICT names them where a rule about data fails"
+        raise UsageError("this verdict names no rows", where=str(path), hint=hint)
+    source, ids = _source(acting, data), np.array([row.id for row in acting.rows])
+    nothing = np.zeros(len(ids))
+    cleaned = clean(
+        ids.tolist(),
+        [Suppressed(rule, np.isin(ids, rows).astype(np.float64), nothing, 0.5) for rule, rows in named.items()],
+    )
+    write_cleaned(cleaned, acting.rows, source, out)
+    return read_object(out / "cleaned.json", verb="clean")
 
 
 def _source(acting: Acting, data: str) -> Path:

@@ -202,23 +202,37 @@ def _need(package: str) -> None:
 )
 @_plan
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="kept.jsonl and the rest.")
+@click.option(
+    "--verdict",
+    type=click.Path(exists=True, path_type=Path),
+    help="Instead of a plan: the --out of a gate whose failed rules name rows.",
+)
 @click.option("--audit/--no-audit", "again", default=True, help="Audit what is kept through the same autoencoder.")
 @json_
-def clean(data: str, study: Path, plan_path: Path | None, out: Path, again: bool, as_json: bool) -> None:
+def clean(data: str, study: Path, out: Path, again: bool, as_json: bool, **options: Any) -> None:
     """Move the rows of DATA that teach what the plan suppresses into quarantine, and audit the rest again.
+
+    With --verdict those rows go that a failed gate over STUDY names.
 
     Nothing is lost: OUT/quarantine.jsonl holds the rows with their reasons, in a form that merges back.
 
     \b
     Example:
       tiltscope clean pairs.jsonl --study study --out cleaned
+      tiltscope clean candidate.jsonl --study candidate --verdict verdict --out cleaned
     """
-    from tiltscope.acting import open_acting
-    from tiltscope.quarantine import run_clean
+    from tiltscope.acting import open_acting, open_reading
+    from tiltscope.quarantine import run_clean, run_clean_named
 
+    plan_path, verdict = options["plan_path"], options["verdict"]
+    if plan_path and verdict:
+        raise UsageError("rows are named by a plan or by a verdict", found="--plan and --verdict", hint="give one")
     with progress_() as bar:
-        facts = run_clean(open_acting(study, plan_path), data, out, progress=bar)
-    if again:
+        if verdict:
+            facts = run_clean_named(open_reading(study), data, verdict, out)
+        else:
+            facts = run_clean(open_acting(study, plan_path), data, out, progress=bar)
+    if again and (study / "contrast.json").exists():  # a study that was only read is not audited now
         facts["remaining"] = _audit_kept(study, out)
     print_(facts, as_json, _told)
 

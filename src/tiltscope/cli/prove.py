@@ -157,6 +157,11 @@ def compare(arms: tuple[str, ...], out: Path, targets: tuple[str, ...], as_json:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write JSON, JUnit XML, Markdown and a page for buyers.",
 )
+@click.option(
+    "--approved",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="For `no new lean`: the study of data that were approved, read through the same autoencoder.",
+)
 @click.option("--draft", is_flag=True, help="Write LIMITS from a study's plan (--data) instead of judging.")
 @json_
 @click.pass_context
@@ -167,6 +172,7 @@ def gate(ctx: click.Context, /, limits: Path, comparison: Path | None, as_json: 
     Example:
       tiltscope gate limits.yaml comparison --out verdict
       tiltscope gate limits.yaml --data study
+      tiltscope gate limits.yaml --data candidate --approved study --out verdict
     """
     from tiltscope.proving import draft_gate, run_gate
     from tiltscope.verdict import as_json as verdict_json
@@ -175,6 +181,7 @@ def gate(ctx: click.Context, /, limits: Path, comparison: Path | None, as_json: 
     if options["draft"]:
         print_({"files": [str(draft_gate(limits, options["study"]))]}, as_json, lambda product: product["files"][0])
         return
-    verdict = run_gate(limits, comparison=comparison, study=options["study"], out=options["out"])
+    given = {name: options[name] for name in ("study", "out", "approved")}
+    verdict = run_gate(limits, comparison=comparison, **given)
     print_(verdict_json(verdict), as_json, lambda _: as_text(verdict))
     ctx.exit(verdict.exit_code)

@@ -11,6 +11,7 @@ of equal variance, as in clubSandwich and Pustejovsky and Tipton (2018).
 
 from __future__ import annotations
 
+from tiltscope.stats.changes import Changes, change_test
 from tiltscope.stats.estimates import Bounds, Estimates
 from tiltscope.stats.exact import FewGroups, flip_p
 from tiltscope.stats.flips import flip_regression
@@ -32,6 +33,7 @@ from tiltscope.stats.summaries import (
 
 __all__ = [
     "Bounds",
+    "Changes",
     "Clusters",
     "DyadicSE",
     "Estimates",
@@ -41,6 +43,7 @@ __all__ = [
     "SplitHalf",
     "Welch",
     "benjamini_hochberg",
+    "change_test",
     "dyadic_se",
     "explore_mask",
     "flip_p",

@@ -38,6 +38,8 @@ class Result:
     seeds: tuple[float, ...] = ()
     pair_ids: tuple[str, ...] = ()
     fix: str = ""
+    rows: tuple[int, ...] = ()
+    """The rows of the pairs in their file, where the study at hand says them."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +197,19 @@ def _allowed(rule: Rule) -> str:
 Row = Mapping[str, Any]
 
 
-def judge_data(limits: Limits, hypotheses: Sequence[Row], *, study: str, fingerprint: str) -> Verdict:
-    """Judge an audit, before any training: rows of hypotheses.json.
+def judge_data(
+    limits: Limits, hypotheses: Sequence[Row], *, study: str, fingerprint: str, new: Row | None = None
+) -> Verdict:
+    """Judge data before any training: rows of hypotheses.json, and what `new_leans` found against approved data.
 
     `no confirmed "more" of bold` fails on a confirmed finding that bears that name (a rule's id or name, a concept's
     id or name) in any region, and passes on none; it is inconclusive where such findings were measured but none had
     enough witnesses. `lean at most +0.05` looks at the effect over all pairs: fail where its interval lies wholly
     outside, pass where wholly inside, inconclusive otherwise and where no finding bears the name. Findings of one name
     are judged together: the worst outcome counts.
+
+    `no new lean` fails on any lean that `new` lists and names the rows; it passes where none is listed and one in the
+    rule's share of pairs would have been seen, and is inconclusive otherwise, and without approved data.
 
     Raises:
         UsageError: no rule about data, or one about something unknown to both the library and this audit.
@@ -211,7 +218,10 @@ def judge_data(limits: Limits, hypotheses: Sequence[Row], *, study: str, fingerp
         raise UsageError(
             "this gate has no rule about data", where=limits.file, hint='for example  data: no confirmed "more" of bold'
         )
-    results = tuple(_judge_data_rule(one, hypotheses, study) for one in limits.data_rules)
+    results = tuple(
+        _judge_data_rule(one, hypotheses, study) if one.seen is None else _no_new(one, one.seen, new, study)
+        for one in limits.data_rules
+    )
     return Verdict(results, f"audit {study}", fingerprint)
 
 
@@ -222,6 +232,32 @@ def _judge_data_rule(rule: DataRule, hypotheses: Sequence[Row], study: str) -> R
     if rule.directions:
         return _no_confirmed(rule, said, rows, study)
     return _lean(rule, said, [row for row in rows if row["view"] == "global"], study)
+
+
+def _no_new(rule: DataRule, seen: float, new: Row | None, study: str) -> Result:
+    said = f"{rule.name}: {rule.text}"
+    if new is None:
+        return Result(said, rule.where, "inconclusive", "needs the study that was approved: --approved STUDY")
+    leans, n, least = new["leans"], new["n_candidate"], new["smallest"]
+    if leans:
+        count = "1 latent leans" if len(leans) == 1 else f"{len(leans)} latents lean"
+        why = f"{count} as the approved data do not: {'; '.join(_told_lean(one) for one in leans[:3])}"
+        fix = (
+            f"look at the rows; take them out: tiltscope clean DATA --study {study} --verdict VERDICT --out cleaned "
+            f"(VERDICT: the --out of this gate); or approve them: --approved {study} from now on"
+        )
+        ids, rows = (tuple(row[key] for row in new["rows"]) for key in ("pair_id", "row"))
+        return Result(said, rule.where, "fail", why, float(leans[0]["change"]), None, None, (), ids, fix, rows)
+    sight = f"one that {least} of {n} pairs carry would have been seen"
+    if least > seen * n:
+        return Result(said, rule.where, "inconclusive", f"{sight}, {100 * seen:g} % of pairs are {seen * n:.0f}")
+    why = f"none of {new['n_latents']} latents leans more than in the approved data; {sight}"
+    return Result(said, rule.where, "pass", why)
+
+
+def _told_lean(one: Row) -> str:
+    words = f" ({', '.join(one['words'])})" if one.get("words") else ""
+    return f"L{one['latent']}{words} {one['before']:+.3f} → {one['after']:+.3f}"
 
 
 def _names_of(rule: DataRule, hypotheses: Sequence[Row]) -> set[str]:

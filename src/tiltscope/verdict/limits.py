@@ -27,6 +27,7 @@ not lower, not higher          the same with the tolerance of the settings (2 po
 is at most 10 %                the level itself, whatever base does; shares (counts and values: a number)
 is at least 90 %
 For data:   no confirmed "more" of bold          no confirmed "less" of bold          no confirmed lean of bold
+For data:   no new lean                          no new lean in 5 % of pairs
 For data.NAME:   lean at most +0.05              lean at least -0.05                  lean within 0.05"""
 
 _NUMBER = r"(?P<number>[+-]?\d+(?:\.\d+)?)"
@@ -38,7 +39,11 @@ _NOT = re.compile(
 )
 _LEVEL = re.compile(rf"is (?P<how>at most|at least) {_NUMBER}{_UNIT}")
 _CONFIRMED = re.compile(r"no confirmed (?P<way>[\"'“]?(?:more|less)[\"'”]?|lean) of (?P<what>.+)")
+_NEW = re.compile(r"no new lean(?: in (?P<share>\d+(?:\.\d+)?) ?% of pairs)?")
 _LEAN = re.compile(rf"lean (?P<how>at most|at least|within) {_NUMBER}")
+
+_SEEN = 10
+"""Per cent of pairs: what `no new lean` must be able to see where the rule does not say."""
 
 Unit = Literal["points", "%", ""]
 
@@ -64,7 +69,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class DataRule:
-    """A limit on an audit: no confirmed finding of these directions about `what`, or its lean within low and high."""
+    """A limit on data: no confirmed finding of these directions about `what`, or its lean within low and high.
+
+    seen: for "no new lean", the share of pairs (0 to 1) in which a new lean must be visible for a pass.
+    """
 
     name: str
     text: str
@@ -73,6 +81,7 @@ class DataRule:
     directions: tuple[str, ...] = ()
     low: float = float("-inf")
     high: float = float("inf")
+    seen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,8 @@ def _data_rule(name: str, text: str, here: Written) -> DataRule:
         way = match["way"].strip("\"'“”")
         directions = ("more", "less") if way == "lean" else (way,)
         return DataRule(name, text, where, match["what"].strip(), directions)
+    if name == "data" and (match := _NEW.fullmatch(text)):
+        return DataRule(name, text, where, "", seen=float(match["share"] or _SEEN) / 100)
     if name.startswith("data.") and (match := _LEAN.fullmatch(text)):
         low, high = _ends(match["how"], float(match["number"]))
         if low > high:

@@ -52,7 +52,7 @@ def _help(one: Result) -> list[str]:
     """The rows that carry a failure, and what mends it."""
     lines = []
     if one.pair_ids:
-        shown = ", ".join(visible(id) for id in one.pair_ids[:_SHOWN_IDS])
+        shown = ", ".join(visible(str(id)) for id in (one.rows or one.pair_ids)[:_SHOWN_IDS])
         lines.append(f"rows ({min(_SHOWN_IDS, len(one.pair_ids))} of {len(one.pair_ids)}): {shown}")
     return [*lines, f"fix: {visible(one.fix)}"] if one.fix else lines
 

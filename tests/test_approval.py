@@ -1,0 +1,208 @@
+"""A candidate against approved data: new leans are told with their rows, everything else is let pass."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from scipy import sparse
+
+from double import make_pairs, read_double
+from test_difference import LATENTS, rows, save_fingerprint
+from tiltscope import stats
+from tiltscope.approval import new_leans, with_words
+from tiltscope.artifact import write_json
+from tiltscope.cli import main
+from tiltscope.errors import StaleProductError, UsageError
+from tiltscope.pairs import LoadSettings, Pairs, load_pairs, save_pairs
+from tiltscope.study import Opened, open_study
+from tiltscope.verdict import judge_data, read_limits
+
+Text = tuple[str, str, str]
+N = 300
+BASE = rows(N, bold=0.8)
+EDITED = range(20, 60)
+
+
+def read(folder: Path, pairs: Pairs) -> Opened:
+    """A study that was read and not audited."""
+    folder.mkdir(parents=True)
+    pairs = replace(pairs, fingerprint=save_fingerprint(pairs))
+    save_pairs(pairs, folder)
+    read_double(pairs, LATENTS, folder / "features")
+    return open_study(folder)
+
+
+def edited(*, evenly: bool = False) -> Pairs:
+    """The word `rare` comes into 40 pairs, on the chosen side or evenly; an edited pair has another id."""
+    texts = [list(one) for one in BASE]
+    for number in EDITED:
+        texts[number][2 if evenly and number % 2 else 1] += " rare"
+    made = make_pairs([(a, b, c) for a, b, c in texts])
+    ids = [f"e{pair.id[1:]}" if number in EDITED else pair.id for number, pair in enumerate(made.rows)]
+    return replace(made, rows=tuple(replace(pair, id=id) for pair, id in zip(made.rows, ids, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def approved(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return read(tmp_path_factory.mktemp("approved") / "study", make_pairs(BASE))
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return read(tmp_path_factory.mktemp("bad") / "study", edited())
+
+
+def test_what_leans_anew_is_listed_with_its_rows_and_words(approved: Opened, bad: Opened) -> None:
+    found = with_words(new_leans(approved, bad), bad)
+    (lean,) = found["leans"]
+    assert (lean["latent"], lean["direction"], lean["words"]) == (LATENTS.index("rare"), "more", ["rare"])
+    assert lean["change"] == pytest.approx(len(EDITED) / N, abs=1e-6)
+    assert {row["row"] for row in found["rows"]} == {number + 1 for number in EDITED}
+
+
+def test_as_much_of_it_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
+    found = new_leans(approved, read(tmp_path / "even", edited(evenly=True)))
+    assert found["leans"] == found["rows"] == []
+
+
+def test_a_lean_that_was_approved_and_a_study_against_itself_are_let_pass(approved: Opened) -> None:
+    found = new_leans(approved, approved)
+    assert found["leans"] == []
+    assert found["smallest"] == 8  # seven signs are alike by chance in 1 of 64 draws, eight in 1 of 128
+
+
+def test_a_lean_that_shrinks_is_let_pass(approved: Opened, tmp_path: Path) -> None:
+    weaker = read(tmp_path / "weaker", make_pairs(rows(N, bold=0.5)))
+    assert new_leans(approved, weaker)["leans"] == []
+    assert [one["latent"] for one in new_leans(weaker, approved)["leans"]] == [LATENTS.index("bold")]
+
+
+def test_a_lean_that_turned_round_is_listed(approved: Opened, tmp_path: Path) -> None:
+    turned = read(tmp_path / "turned", make_pairs(rows(N, bold=0.2)))
+    (lean,) = new_leans(approved, turned)["leans"]
+    assert (lean["latent"], lean["direction"]) == (LATENTS.index("bold"), "less")
+
+
+def test_as_few_pairs_as_it_says_are_seen(approved: Opened, tmp_path: Path) -> None:
+    least = int(new_leans(approved, read(tmp_path / "some", make_pairs(BASE[:250])))["smallest"])
+    texts = [(a, f"{b} rare", c) if number < least else (a, b, c) for number, (a, b, c) in enumerate(BASE[:250])]
+    made = make_pairs(texts)
+    ids = tuple(replace(pair, id=f"e{pair.id[1:]}") for pair in made.rows[:least])
+    found = new_leans(approved, read(tmp_path / "least", replace(made, rows=(*ids, *made.rows[least:]))))
+    assert [one["latent"] for one in found["leans"]] == [LATENTS.index("rare")]
+
+
+def test_another_scope_is_refused(approved: Opened) -> None:
+    other = replace(approved, features=replace(approved.features, scope_fingerprint="another"))
+    with pytest.raises(StaleProductError, match="different scopes"):
+        new_leans(approved, other)
+
+
+# --- the test of thousands of changes ---------------------------------------------------------------------------------
+
+
+def changes(u: np.ndarray, *, seed: int) -> stats.Changes:
+    """Two halves of the rows of u (n, m), each row its own group."""
+    n = len(u) // 2
+    sign = np.repeat([-1.0, 1.0], n) / n
+    return stats.change_test(sparse.csr_array(u * sign[:, None]), sign, u.mean(axis=0), n_draws=199, seed=seed)
+
+
+def test_with_no_change_the_list_is_seldom_not_empty() -> None:
+    rng = np.random.default_rng(0)
+    draws = [changes(rng.choice([-1.0, 0.0, 1.0], (200, 60), p=[0.1, 0.6, 0.3]), seed=one) for one in range(200)]
+    wrong = float(np.mean([(one.p(one.z) <= 0.05).any() for one in draws]))
+    assert wrong <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
+
+
+def test_the_effect_is_the_difference_of_the_means() -> None:
+    u = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (100, 5))
+    found = changes(u, seed=0)
+    np.testing.assert_allclose(found.effect, u[50:].mean(axis=0) - u[:50].mean(axis=0), atol=1e-12)
+    scores = np.repeat([-1.0, 1.0], 50)[:, None] * (u - u.mean(axis=0))
+    np.testing.assert_allclose(found.z, scores.sum(axis=0) / np.sqrt((scores**2).sum(axis=0)), atol=1e-9)
+
+
+def test_a_column_that_never_fires_has_no_change() -> None:
+    found = changes(np.zeros((40, 2)), seed=0)
+    assert found.z.tolist() == [0.0, 0.0]
+    assert found.p(found.z).tolist() == [1.0, 1.0]
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+def limits(folder: Path, rule: str = "no new lean") -> Path:
+    path = folder / "limits.yaml"
+    path.write_text(f"limits:\n  data: {rule}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("listed", "smallest", "rule", "wanted"),
+    [
+        (True, 12, "no new lean", "fail"),
+        (False, 12, "no new lean", "pass"),
+        (False, 12, "no new lean in 5 % of pairs", "pass"),
+        (False, 12, "no new lean in 2 % of pairs", "inconclusive"),
+        (False, 80, "no new lean", "inconclusive"),
+    ],
+)
+def test_a_pass_needs_the_sight_to_fail(tmp_path: Path, listed: bool, smallest: int, rule: str, wanted: str) -> None:
+    lean = {"latent": 3, "before": 0.0, "after": 0.1, "change": 0.1, "words": ["rare"]}
+    new = {"n_latents": 9, "n_candidate": 300, "smallest": smallest, "leans": [lean] * listed, "rows": []}
+    found = judge_data(read_limits(limits(tmp_path, rule)), [], study="s", fingerprint="f", new=new)
+    assert found.outcome == wanted
+
+
+def test_a_rule_about_new_leans_without_approved_data_stays_open(tmp_path: Path) -> None:
+    (one,) = judge_data(read_limits(limits(tmp_path)), [], study="s", fingerprint="f").results
+    assert one.outcome == "inconclusive"
+    assert "--approved" in one.why
+
+
+def test_a_misspelt_rule_about_new_leans_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no new lean"):
+        read_limits(limits(tmp_path, "no new leans"))
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_the_gate_names_rows_and_clean_takes_them_out_once(approved: Opened, tmp_path: Path) -> None:
+    texts = [(row.prompt_text, row.chosen, row.rejected) for row in edited().rows]
+    data = tmp_path / "candidate.jsonl"
+    lines = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), one, strict=True))) for one in texts]
+    data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    study = read(tmp_path / "candidate", load_pairs(data, LoadSettings())).folder
+    write_json(study / "study.json", {"max_length": 100})
+    gate = ("gate", limits(tmp_path), "--data", study, "--approved", approved.folder, "--out", tmp_path / "verdict")
+    failed = run(*gate)
+    assert failed.exit_code == 1, failed.output
+    assert "L3 (rare)" in failed.output
+    body = json.loads((tmp_path / "verdict" / "verdict.json").read_text())
+    assert {number + 1 for number in EDITED} <= set(body["results"][0]["rows"])
+
+    words = ("--verdict", tmp_path / "verdict", "--json")
+    first = json.loads(run("clean", data, "--study", study, "--out", tmp_path / "once", *words).output)
+    assert first["n_quarantine"] == len(body["results"][0]["pair_ids"])
+    kept = tmp_path / "once" / "kept.jsonl"
+    cleaned = read(tmp_path / "cleaned", load_pairs(kept, LoadSettings())).folder
+    write_json(cleaned / "study.json", {"max_length": 100})
+    again = json.loads(run("clean", kept, "--study", cleaned, "--out", tmp_path / "twice", *words).output)
+    assert again["n_quarantine"] == 0
+    assert (tmp_path / "twice" / "kept.jsonl").read_bytes() == kept.read_bytes()
+
+
+def test_a_verdict_without_rows_cleans_nothing(approved: Opened, tmp_path: Path) -> None:
+    write_json(tmp_path / "verdict.json", {"results": [{"rule": "r", "outcome": "pass", "pair_ids": []}]})
+    write_json(approved.folder / "study.json", {"max_length": 100})
+    words = ("clean", tmp_path / "x.jsonl", "--study", approved.folder, "--out", tmp_path / "out")
+    refused = run(*words, "--verdict", tmp_path / "verdict.json")
+    assert "names no rows" in str(refused.exception)
