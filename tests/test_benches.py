@@ -114,6 +114,8 @@ def test_results_of_different_code_do_not_share_a_table_unless_one_says_so(
     with pytest.raises(SystemExit, match="other code"):
         steps.one_code(tmp_path, across=False)
     assert steps.one_code(tmp_path, across=True) == [*first, "other c0ffee"]
+
+
 def test_a_trait_new_to_every_chosen_answer_is_within_the_ceiling_and_one_on_both_sides_is_not() -> None:
     from dataclasses import replace
 
