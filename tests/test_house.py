@@ -121,9 +121,10 @@ ARROWS: dict[str, set[str]] = {
     },
     "quarantine": {"acting", "artifact", "cleaning", "errors", "measure", "pairs", "study"},
     "prediction": set(),
+    "kinds": {"artifact", "concepts", "features", "regions"},
     "predicting": {
-        *("acting", "aims", "artifact", "behaviours", "errors", "evaluation", "features", "hypotheses", "measure"),
-        *("pairs", "prediction", "recipe", "sae"),
+        *("acting", "aims", "artifact", "behaviours", "errors", "evaluation", "features", "hypotheses", "kinds"),
+        *("measure", "pairs", "prediction", "recipe", "sae"),
     },
     "pushes": {"behaviours", "pairs", "recipe"},
     "publishing": {"artifact", "errors", "plan", "report"},

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from tiltscope.prediction import (
-    PRIMARY,
+    DECLARED,
+    DECLARED_LOCAL,
+    LocalShown,
     Observed,
     Shown,
     forecast_traits,
     forecasts,
+    local_forecasts,
+    local_swapped,
     make_units,
     prediction_card,
     swapped,
@@ -20,6 +26,7 @@ from tiltscope.prediction.card import squared
 from tiltscope.prediction.predictors import reward, tilt_change, word_change
 
 M, PROMPTS = 80, 60
+PRIMARY = DECLARED["dpo"]
 
 
 def answers(rng: np.random.Generator, mean: np.ndarray, *shape: int) -> np.ndarray:
@@ -45,7 +52,7 @@ def world(*, lean: float, follows: float, seed: int = 0, n_seeds: int = 3) -> tu
 
 def card_of(shown: Shown, observed: Observed, seed: int = 0):  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(seed)
-    nulls = {"swapped labels": np.stack([swapped(shown, rng) for _ in range(100)])}
+    nulls = {"swapped labels": np.stack([swapped(shown, "dpo", rng) for _ in range(100)])}
     return prediction_card({PRIMARY: forecasts(shown)[PRIMARY]}, observed, nulls=nulls, primary=PRIMARY)
 
 
@@ -84,6 +91,79 @@ def test_pairs_without_a_lean_score_within_the_null() -> None:
 
 def test_one_seed_is_judged_by_its_answers() -> None:
     assert card_of(*world(lean=0.5, follows=0.8, n_seeds=1)).verdict == "scored"
+
+
+def test_the_ceiling_is_what_a_perfect_forecast_scores() -> None:
+    truth = np.random.default_rng(0).normal(size=M)
+    _, observed = world(lean=0.5, follows=0.15)
+    card = prediction_card({PRIMARY: truth}, observed, nulls={}, primary=PRIMARY)
+    assert card.ceiling == pytest.approx(card.scores[PRIMARY].r2, abs=0.1)
+    assert card.ceiling_elsewhere == pytest.approx(card.ceiling, abs=0.15)
+    assert card.ceiling < 0.95
+
+
+def test_sft_follows_the_data_and_not_the_difference_between_two_answers() -> None:
+    rng = np.random.default_rng(0)
+    shown, _ = world(lean=0.5, follows=0.0)
+    both = replace(shown, rejected=answers(rng, shown.chosen.mean(axis=0), len(shown.chosen)))
+    pattern = np.random.default_rng(0).normal(size=M)
+    made = forecasts(both)
+    assert squared(made[DECLARED["sft"]], pattern) > 0.9
+    assert abs(squared(made[DECLARED["dpo"]], pattern)) < 0.2
+    null = [squared(swapped(both, "sft", rng), pattern) for _ in range(50)]
+    assert np.median(null) < 0.1
+
+
+def local_world(*, lean: float, follows: float, n_prompts: int = 120) -> tuple[LocalShown, Observed]:
+    """Four kinds of prompts; in each, pairs lean and training follows by a pattern of its own beside the common one."""
+    rng = np.random.default_rng(0)
+    common, own_pattern = rng.normal(size=M), rng.normal(size=(4, M))
+    n = 1600
+    kind, asked, mine = rng.integers(0, 4, n), np.arange(n_prompts) % 4, np.arange(48) % 4
+    chosen = rng.normal(size=(n, M)) + lean * (common + own_pattern[kind])
+    own = answers(rng, np.zeros(M), 48, 8)
+    length = np.ones((3, n))
+    shown = Shown(
+        chosen, rng.normal(size=(n, M)), own, np.arange(n), length[0], length[1], rng.integers(20, 99, (48, 8)) + 0.0
+    )
+    after = rng.normal(size=(3, n_prompts, 2, M)) + follows * (common + own_pattern[asked])[None, :, None]
+    inside = np.stack([asked == k for k in range(4)])
+    observed = Observed(answers(rng, np.zeros(M), n_prompts, 4), after, shown.sd, inside)
+    return LocalShown(shown, "dpo", *(np.stack([of == k for k in range(4)]) for of in (kind, mine))), observed
+
+
+def local_card(local: LocalShown, observed: Observed):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    made = local_forecasts(local)
+    nulls = {
+        "global forecast everywhere": np.zeros_like(made[DECLARED_LOCAL]),
+        "swapped labels": np.stack([local_swapped(local, rng) for _ in range(50)]),
+    }
+    return prediction_card(made, observed, nulls=nulls, primary=DECLARED_LOCAL)
+
+
+def test_what_changes_after_one_kind_of_prompt_is_foretold_and_the_global_forecast_says_nothing_of_it() -> None:
+    card = local_card(*local_world(lean=0.5, follows=0.5))
+    assert card.verdict == "scored"
+    assert card.n_units == 4 * M
+    assert card.scores[DECLARED_LOCAL].r2 > card.ceiling - 0.15 > 0.5
+    assert card.nulls["global forecast everywhere"] == 0
+    assert card.nulls["swapped labels"] < 0.2
+
+
+def test_few_prompts_of_a_kind_leave_nothing_to_predict() -> None:
+    card = local_card(*local_world(lean=0.5, follows=0.05, n_prompts=32))
+    assert card.verdict == "nothing to predict"
+    assert card.ceiling < 0.5
+
+
+def test_a_cell_is_shrunk_to_what_the_global_effect_says_of_it() -> None:
+    local, _ = local_world(lean=0.05, follows=0.0)
+    made = local_forecasts(local)
+    alone, prior, shrunk = (made[name] for name in ("cell_alone", "global_by_stake", DECLARED_LOCAL))
+    assert ((local.trust >= 0) & (local.trust < 1)).all()
+    assert np.abs(shrunk - prior).mean() < 0.8 * np.abs(alone - prior).mean()
+    assert shrunk == pytest.approx(prior + local.trust.ravel() * (alone - prior))
 
 
 def test_the_squared_correlation_keeps_its_sign() -> None:

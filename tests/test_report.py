@@ -578,8 +578,12 @@ def foretold(study: Path, features: str) -> None:
     card = {
         **{"primary": "frequency_difference", "features": features, "verdict": "scored", "why": "", "n_units": 80},
         **{"n_effective": 12.0, "n_prompts": 91, "n_seeds": 3, "repeat": 0.7, "ceiling": 0.88, "p_moved": 0.001},
-        **{"scores": {"frequency_difference": score}, "nulls": {"swapped labels": 0.1}, "traits": []},
+        **{"scores": {"frequency_difference": score}, "nulls": {"swapped labels": 0.1}, "ceiling_elsewhere": 0.8},
     }
+    local = {**card, "verdict": "nothing to predict", "why": "repeats agree at r = 0.11", "ceiling": 0.23}
+    local["kinds"] = [{"id": "P3@20", "n_prompts": 18}]
+    said = {"objective": "dpo", "said_by": "--objective"}
+    card |= {"traits": [], "conditional": local, "objective": said}
     (study / "prediction").mkdir(exist_ok=True)
     (study / "prediction" / "forecast.json").write_text(json.dumps({**body, "traits": [trait], "units": [unit]}))
     (study / "prediction" / "card.json").write_text(json.dumps(card))
@@ -599,6 +603,7 @@ def test_a_forecast_and_its_card_stand_in_the_report_and_those_of_other_features
     assert "bold &lt;b&gt;" in page
     assert "0.61 [+0.50, +0.70]" in page
     assert "null: swapped labels" in page
+    assert "nothing to predict: repeats agree at r = 0.11" in page
     assert "Forecast of plain training" in told(study)[1]
     foretold(study, "of another study")
     assert "Forecast of plain training" not in told(study)[0]

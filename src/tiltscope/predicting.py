@@ -2,7 +2,8 @@
 
 In:  a study; for the card, the folder of an evaluation of the starting model and those of models trained on the pairs.
 Out: prediction/forecast.json: every concept and every behaviour by rule; prediction/card.json.
-Refuses: evaluations that answered other prompts than each other, and a study without an autoencoder to read with.
+Refuses: evaluations that answered other prompts than each other or were trained with other objectives, and a study
+without an autoencoder to read with.
 
 The starting model's own answers that a forecast rests on are sampled apart from the evaluations: shared samples alone
 would make a correlation.
@@ -11,7 +12,7 @@ would make a correlation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,22 @@ from tiltscope.behaviours import RULES
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import Evaluation, read_evaluation
 from tiltscope.hypotheses import read_hypotheses
+from tiltscope.kinds import prompt_kinds
 from tiltscope.measure import Bench, Ground
 from tiltscope.pairs import Pair, Pairs, Turn
 from tiltscope.prediction import (
-    PRIMARY,
+    DECLARED,
+    DECLARED_LOCAL,
+    Card,
+    LocalShown,
+    Objective,
     Observed,
     Shown,
     Units,
     forecast_traits,
     forecasts,
+    local_forecasts,
+    local_swapped,
     make_units,
     prediction_card,
     swapped,
@@ -50,63 +58,160 @@ __all__ = ["run_card", "run_forecast"]
 Progress = Callable[[str, int, int], None]
 Talk = tuple[tuple[Turn, ...], str]
 
-_SWAPS = 200
+_SWAPS, _LOCAL_SWAPS = 200, 60
+_FEWEST = 8  # held-out prompts of a kind, and of the rest
+_ASSUMED = "nothing says how the models were or will be trained: DPO, unless --objective says otherwise"
 
 
 @dataclass(frozen=True)
 class _Foretold:
-    """What a forecast was made from and says; `words` is the null of the bag of words."""
+    """What a forecast was made from and says; own_prompts: how the prompts of the own answers were read."""
 
     bench: Bench
     units: Units
     shown: Shown
     made: Mapping[str, np.ndarray]
-    words: np.ndarray
     own: list[list[str]]
+    own_prompts: sparse.csr_array
 
 
-def run_forecast(study: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Declared:
+    """The objective of training, who said so, and so the forecast that is declared."""
+
+    objective: Objective
+    said_by: str
+
+    @property
+    def name(self) -> str:
+        return DECLARED[self.objective]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An evaluation as it was read: values (n_prompts, n_answers, m), and its prompts (n_prompts, n_latents)."""
+
+    values: np.ndarray
+    prompts: sparse.csr_array
+
+
+def run_forecast(
+    study: Path, *, objective: Objective | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Forecast what training on the study's pairs changes; writes and returns prediction/forecast.json."""
-    product = _product(_foretell(study, progress), study)
+    product = _product(_foretell(study, progress), study, _declared(objective, {}))
     write_json(study / "prediction" / "forecast.json", product)
     return product
 
 
+def _declared(wanted: Objective | None, recorded: Mapping[str, str | None]) -> _Declared:
+    """recorded: {evaluation: the objective its model's run names}. Raises `UsageError` where they disagree."""
+    told = {folder: one for folder, one in recorded.items() if one is not None}
+    for folder, one in told.items():
+        if one != (wanted or next(iter(told.values()))):
+            found = f"{one}, not {wanted or next(iter(told.values()))}"
+            raise UsageError(
+                "this model was trained with another objective",
+                where=folder,
+                found=found,
+                hint="leave --objective out, and score DPO and SFT apart",
+            )
+    if told:
+        return _Declared("sft" if "sft" in told.values() else "dpo", "the runs that were evaluated")
+    return _Declared(wanted, "--objective") if wanted else _Declared("dpo", _ASSUMED)
+
+
 def run_card(
-    study: Path, before: Path, after: Sequence[Path], *, line: float | None = None, progress: Progress | None = None
+    study: Path,
+    before: Path,
+    after: Sequence[Path],
+    *,
+    objective: Objective | None = None,
+    line: float | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score the forecast by evaluations of the starting model (before) and of one trained model per seed (after).
 
-    line: slope of the observed change on the primary forecast in another dataset's card, for 1 - SSE / SST.
-    Raises `UsageError` where the evaluations do not answer the same prompts.
+    objective: how they were trained, where the evaluations do not say. line: slope of the observed change on the
+    declared forecast in another dataset's card, for 1 - SSE / SST.
+    Raises `UsageError` where the evaluations do not answer the same prompts, or name other objectives.
     """
+    everyone = _alike([before, *after])
+    first, *others = everyone
+    recorded = {str(folder): one.objective for folder, one in zip(after, others, strict=True)}
+    declared = _declared(objective, recorded)
     foretold = _foretell(study, progress)
-    first, *others = [read_evaluation(folder) for folder in (before, *after)]
-    ids = [one.id for one in first.prompts]
-    for folder, one in zip(after, others, strict=True):
-        if [p.id for p in one.prompts] != ids or [p.text for p in one.prompts] != [p.text for p in first.prompts]:
-            raise UsageError("these evaluations asked other prompts", where=str(folder), found=str(before))
-    read = [_values(foretold, one, study, progress) for one in (first, *others)]
-    observed = Observed(read[0], np.stack(read[1:]), foretold.shown.sd)
-    rng = np.random.default_rng(0)
-    nulls = {
-        "swapped labels": np.stack([swapped(foretold.shown, rng) for _ in range(_SWAPS)]),
-        "random concepts": _shuffled(foretold.made[PRIMARY], foretold.shown, rng),
-        "length only": foretold.made["length_only"],
-        "bag of words": foretold.words,
-    }
-    made = {name: one for name, one in foretold.made.items() if name != "length_only"}
-    card = prediction_card(made, observed, nulls=nulls, primary=PRIMARY, line=line)
+    read = [_asked(foretold, one, study, progress) for one in everyone]
+    observed = Observed(read[0].values, np.stack([one.values for one in read[1:]]), foretold.shown.sd)
     product = {
         "product": "prediction card",
-        **asdict(card),
-        "primary": PRIMARY,
+        **asdict(_global_card(foretold, observed, declared, line)),
+        "primary": declared.name,
+        "objective": asdict(declared),
         "features": foretold.bench.ground.features.fingerprint,
-        "traits": _traits_observed(_product(foretold, study)["traits"], first, others),
+        "conditional": _conditional(foretold, observed, declared, read[0].prompts),
+        "traits": _traits_observed(_product(foretold, study, declared)["traits"], first, others),
         "inputs": {"before": first.fingerprint, "after": [one.fingerprint for one in others]},
     }
     write_json(study / "prediction" / "card.json", product)
     return product
+
+
+def _alike(folders: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations; they must have asked the same prompts."""
+    first, *others = [read_evaluation(folder) for folder in folders]
+    asked = [(one.id, one.text) for one in first.prompts]
+    for folder, one in zip(folders[1:], others, strict=True):
+        if [(p.id, p.text) for p in one.prompts] != asked:
+            raise UsageError("these evaluations asked other prompts", where=str(folder), found=str(folders[0]))
+    return [first, *others]
+
+
+def _global_card(foretold: _Foretold, observed: Observed, declared: _Declared, line: float | None) -> Card:
+    rng = np.random.default_rng(0)
+    shown, rows = foretold.shown, foretold.bench.rows
+    texts = ([getattr(row, side) for row in rows] for side in SIDES)
+    nulls = {
+        "swapped labels": np.stack([swapped(shown, declared.objective, rng) for _ in range(_SWAPS)]),
+        "random concepts": _shuffled(foretold.made[declared.name], shown, rng),
+        "length only": foretold.made["length_only"],
+        "bag of words": word_change(shown, *texts, foretold.own),
+    }
+    made = {name: one for name, one in foretold.made.items() if name != "length_only"}
+    return prediction_card(made, observed, nulls=nulls, primary=declared.name, line=line)
+
+
+def _conditional(
+    foretold: _Foretold, observed: Observed, declared: _Declared, prompts: sparse.csr_array
+) -> dict[str, Any] | None:
+    """The card of what changes after one kind of prompt more than after the rest; None without kinds to tell apart."""
+    kinds = prompt_kinds(foretold.bench.ground.folder, foretold.bench.ground.features)
+    asked, own = ({kind.id: kind.of(some) for kind in kinds} for some in (prompts, foretold.own_prompts))
+    kinds = [kind for kind in kinds if _enough(asked[kind.id], _FEWEST) and _enough(own[kind.id], 1)]
+    if not kinds:
+        return None
+    local = LocalShown(
+        foretold.shown,
+        declared.objective,
+        np.stack([kind.inside for kind in kinds]),
+        np.stack([own[kind.id] for kind in kinds]),
+    )
+    made = local_forecasts(local)
+    rng = np.random.default_rng(0)
+    cells = made[DECLARED_LOCAL].reshape(len(kinds), -1)
+    nulls = {
+        "global forecast everywhere": np.zeros(cells.size),
+        "swapped labels": np.stack([local_swapped(local, rng) for _ in range(_LOCAL_SWAPS)]),
+        "other kinds of prompts": np.stack([rng.permutation(cells).ravel() for _ in range(_LOCAL_SWAPS)]),
+    }
+    seen = replace(observed, inside=np.stack([asked[kind.id] for kind in kinds]))
+    card = prediction_card(made, seen, nulls=nulls, primary=DECLARED_LOCAL)
+    told = [{"id": kind.id, "n_prompts": int(asked[kind.id].sum())} for kind in kinds]
+    return {**asdict(card), "primary": DECLARED_LOCAL, "kinds": told}
+
+
+def _enough(inside: np.ndarray, fewest: int) -> bool:
+    return bool(fewest <= inside.sum() <= len(inside) - fewest)
 
 
 def _foretell(study: Path, progress: Progress | None) -> _Foretold:
@@ -114,7 +219,7 @@ def _foretell(study: Path, progress: Progress | None) -> _Foretold:
     features = bench.ground.features
     prompts, answers = own_sample(bench)
     talks = [(prompt, text) for prompt, some in zip(prompts, answers, strict=True) for text in some]
-    own = _read(talks, bench.ground, progress)
+    own, own_prompts = _read(talks, bench.ground, progress)
     units = make_units(features.chosen.freq, features.rejected.freq, own)
     if not units.latents:
         raise UsageError(
@@ -131,23 +236,25 @@ def _foretell(study: Path, progress: Progress | None) -> _Foretold:
         features.rejected.n_tokens.astype(float),
         np.array([[len(text) / 4 for text in some] for some in answers]),
     )
-    words = word_change(shown, [row.chosen for row in rows], [row.rejected for row in rows], answers)
-    return _Foretold(bench, units, shown, forecasts(shown), words, answers)
+    return _Foretold(bench, units, shown, forecasts(shown), answers, own_prompts[:: shape[1]])
 
 
-def _read(talks: Sequence[Talk], ground: Ground, progress: Progress | None) -> sparse.csr_array:
-    """Return (n_talks, n_latents), shares of tokens, read through the study's scope; resumable, cached by content."""
+def _read(
+    talks: Sequence[Talk], ground: Ground, progress: Progress | None
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Return what answers and their prompts show, (n_talks, n_latents) each, shares of tokens; resumable, cached."""
     folder = ground.folder / "prediction" / f"read-{fingerprint([[asdict(t) for t in p] + [a] for p, a in talks])}"
     features = _features(talks, ground, folder, progress)
     place = {pair_id: i for i, pair_id in enumerate(features.pair_ids)}
     from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
     nothing = sparse.csr_array((1, features.n_latents))
-    rows = []
+    answers, prompts = [], []
     for i in range(len(talks)):
         at = place.get(f"{i // 2:016x}")
-        rows.append(nothing if at is None else (features.rejected if i % 2 else features.chosen).freq[[at]])
-    return sparse.csr_array(sparse.vstack(rows))
+        answers.append(nothing if at is None else (features.rejected if i % 2 else features.chosen).freq[[at]])
+        prompts.append(nothing if at is None else features.prompt.freq[[at]])
+    return sparse.csr_array(sparse.vstack(answers)), sparse.csr_array(sparse.vstack(prompts))
 
 
 def _features(talks: Sequence[Talk], ground: Ground, folder: Path, progress: Progress | None) -> Features:
@@ -163,15 +270,16 @@ def _features(talks: Sequence[Talk], ground: Ground, folder: Path, progress: Pro
     return read_features(pairs, open_scope(ground.folder), folder, progress=progress)
 
 
-def _values(foretold: _Foretold, evaluation: Evaluation, study: Path, progress: Progress | None) -> np.ndarray:
-    """Return (n_prompts, n_answers, m): what an evaluation's answers show of the units."""
+def _asked(foretold: _Foretold, evaluation: Evaluation, study: Path, progress: Progress | None) -> _Asked:
+    """What an evaluation's answers show of the units, and its prompts."""
     texts = _texts(evaluation)
     turns = {one.id: one.turns for one in evaluation.prompts}
     even = [some + some[-1:] * (len(some) % 2) for some in texts.values()]
     talks = [(turns[id], text) for id, some in zip(texts, even, strict=True) for text in some]
-    values = foretold.units.values(_read(talks, foretold.bench.ground, progress))
+    read, prompts = _read(talks, foretold.bench.ground, progress)
     n = min(len(some) for some in texts.values())
-    return values.reshape(len(texts), len(even[0]), -1)[:, :n]
+    values = foretold.units.values(read).reshape(len(texts), len(even[0]), -1)[:, :n]
+    return _Asked(values, prompts[:: len(even[0])])
 
 
 def _texts(evaluation: Evaluation) -> dict[str, list[str]]:
@@ -195,7 +303,7 @@ def _shuffled(x: np.ndarray, shown: Shown, rng: np.random.Generator) -> np.ndarr
     return drawn
 
 
-def _product(foretold: _Foretold, study: Path) -> dict[str, Any]:
+def _product(foretold: _Foretold, study: Path, declared: _Declared) -> dict[str, Any]:
     named = _names(study)
     units = [
         {
@@ -208,13 +316,14 @@ def _product(foretold: _Foretold, study: Path) -> dict[str, Any]:
     ]
     return {
         "product": "forecast",
-        "primary": PRIMARY,
+        "primary": declared.name,
+        "objective": asdict(declared),
         "features": foretold.bench.ground.features.fingerprint,
         "n_pairs": len(foretold.shown.chosen),
         "n_own": int(np.prod(foretold.shown.own.shape[:2])),
         "outside": list(foretold.units.outside),
-        "units": sorted(units, key=lambda one: -abs(one[PRIMARY])),
-        "traits": _traits(foretold),
+        "units": sorted(units, key=lambda one: -abs(one[declared.name])),
+        "traits": _traits(foretold, declared.objective),
     }
 
 
@@ -228,14 +337,14 @@ def _names(study: Path) -> dict[int, str]:
     return found
 
 
-def _traits(foretold: _Foretold) -> list[dict[str, Any]]:
+def _traits(foretold: _Foretold, objective: Objective) -> list[dict[str, Any]]:
+    """Rates by rule; DPO leaves the rejected answers behind, SFT the model's own."""
     rows = foretold.bench.rows
     chosen, rejected = (_marked([getattr(row, side) for row in rows]) for side in SIDES)
     own = np.stack([_marked(some) for some in foretold.own])
     at_stake = np.flatnonzero((chosen != rejected).sum(axis=0) >= 20)
-    made = forecast_traits(
-        [RULES[i].id for i in at_stake], chosen[:, at_stake], rejected[:, at_stake], own[:, :, at_stake]
-    )
+    left = rejected if objective == "dpo" else own.reshape(-1, own.shape[-1])
+    made = forecast_traits([RULES[i].id for i in at_stake], chosen[:, at_stake], left[:, at_stake], own[:, :, at_stake])
     return [{**asdict(one), "name": RULES[i].name} for i, one in zip(at_stake, made, strict=True)]
 
 

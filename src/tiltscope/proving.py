@@ -129,7 +129,8 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     )
     answer = _answering(policy, len(prompts), progress)
     found = evaluate(answer, behaviours, prompts, settings, folder=out, judge=asked.judge)
-    found = replace(found, name=out.name)  # "model" is what every run calls its weights
+    # "model" is what every run calls its weights
+    found = replace(found, name=out.name, objective=_objective(model))
     if rows:
         values = _nll(policy, rows, progress)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
@@ -138,6 +139,12 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
         found = replace(found, scores=(*found.scores, *more))
     write_evaluation(found, out)
     return found
+
+
+def _objective(model: str | None) -> str | None:
+    """How RUN/model was trained, where RUN/run.json says so."""
+    run = Path(model).parent / "run.json" if model else None
+    return str(read_object(run, "objective", verb="train")["objective"]) if run and run.is_file() else None
 
 
 def _fitting_questions(policy: Policy, asked: Asked) -> tuple[tuple[Behaviour, ...], tuple[Prompt, ...], list[Pair]]:

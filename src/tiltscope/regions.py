@@ -26,6 +26,7 @@ __all__ = [
     "activity_regions",
     "prompt_clusters",
     "prompt_regions",
+    "prompt_scores",
     "scaled_difference",
     "shift_clusters",
     "spherical_kmeans",
@@ -194,13 +195,18 @@ def prompt_regions(
     """
     if not clusters:
         return ()
-    firing = prompt.copy()
-    firing.data = (firing.data > 0).astype(np.float64)
-    scores = np.asarray((firing @ indicator(clusters, prompt.shape[1])).todense())
+    scores = prompt_scores(prompt, clusters)
     regions: list[KindOfPair] = []
     for column, cluster in enumerate(clusters):
         regions += _nested(cluster.id, scores[:, column], shares)
     return tuple(regions)
+
+
+def prompt_scores(prompt: sparse.csr_array, clusters: Sequence[Concept]) -> np.ndarray:
+    """Return c (n_prompts, n_clusters): the share of a cluster's latents that fire in a prompt."""
+    firing = prompt.copy()
+    firing.data = (firing.data > 0).astype(np.float64)
+    return np.asarray((firing @ indicator(clusters, prompt.shape[1])).todense())
 
 
 def _nested(name: str, score: np.ndarray, shares: Sequence[float]) -> list[KindOfPair]:

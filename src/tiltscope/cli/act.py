@@ -98,29 +98,35 @@ def _export(study: Path, folder: Path, bar: Any) -> dict[str, Any]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A card.json of another dataset: its line gives 1 - SSE/SST here.",
 )
+@click.option(
+    "--objective",
+    type=click.Choice(["dpo", "sft"]),
+    help="How these pairs are trained on (default: what the evaluated runs record, else dpo).",
+)
 @json_
-def predict(study: Path, before: Path | None, after: tuple[Path, ...], line_from: Path | None, as_json: bool) -> None:
+def predict(study: Path, before: Path | None, after: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Say what training on STUDY's pairs will change; with evaluations before and after, how well that was said.
 
     Samples the starting model's own answers once. Exit code 5 where training moved nothing that could be predicted.
 
     \b
     Example:
-      tiltscope predict study
+      tiltscope predict study --objective sft
       tiltscope predict study --before evals/base --after evals/plain-0 --after evals/plain-1
     """
     from tiltscope.artifact import read_object
     from tiltscope.predicting import run_card, run_forecast
     from tiltscope.report.forecasts import render_card, render_forecast
 
+    line_from, objective = options["line_from"], options["objective"]
     if (before is None) != (not after) or (line_from and not after):
         raise UsageError("--before and --after go together", hint="evaluations of the start, and of trained models")
     with progress_() as bar:
         if before is None:
-            print_(run_forecast(study, progress=bar), as_json, render_forecast)
+            print_(run_forecast(study, objective=objective, progress=bar), as_json, render_forecast)
             return
         line = float(read_object(line_from, "slope", verb="predict")["slope"]) if line_from else None
-        card = run_card(study, before, after, line=line, progress=bar)
+        card = run_card(study, before, after, objective=objective, line=line, progress=bar)
     print_(card, as_json, render_card)
     if card["verdict"] != "scored":
         raise click.exceptions.Exit(5)

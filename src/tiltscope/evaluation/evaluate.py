@@ -63,7 +63,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model does. `answers` are all that came; `judged` counts what a judge said, per behaviour."""
+    """What one model does. `answers` are all that came; `judged` counts what a judge said, per behaviour.
+
+    objective: how the model was trained ("dpo" or "sft"), where the run beside it says so.
+    """
 
     name: str
     settings: EvaluationSettings
@@ -71,6 +74,7 @@ class Evaluation:
     answers: tuple[Answer, ...]
     scores: tuple[Scores, ...]
     judged: Mapping[str, JudgeCounts] = field(default_factory=dict)
+    objective: str | None = None
 
     @property
     def n_missing(self) -> int:
@@ -255,6 +259,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
         "format_version": FORMAT_VERSION,
         "name": evaluation.name,
         "settings": asdict(evaluation.settings),
+        "objective": evaluation.objective,
         "n_missing": evaluation.n_missing,
         "judged": {name: asdict(counts) for name, counts in evaluation.judged.items()},
         "prompts": [
@@ -289,7 +294,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         judged = {name: JudgeCounts(**counts) for name, counts in body["judged"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)[:200]) from error
-    made = Evaluation(body["name"], settings, prompts, read_answers(folder, prompts, settings), scores, judged)
+    answers = read_answers(folder, prompts, settings)
+    made = Evaluation(body["name"], settings, prompts, answers, scores, judged, body.get("objective"))
     if made.fingerprint != body["fingerprint"]:
         raise _damaged(path, f"its parts make {made.fingerprint}, the file says {body['fingerprint']}")
     return made

@@ -1,13 +1,13 @@
 """How good a forecast was: squared correlation with interval, ceiling, nulls; whether there was anything to predict.
 
-In:  forecasts (m,), values of answers before and after per prompt, seeds of training.
+In:  forecasts per unit (or per kind of prompt and unit), values of answers before and after per prompt, training seeds.
 Out: `Card`.
 Refuses: to score where training did not move the model, or where repeats do not agree: `verdict` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr  # type: ignore[import-untyped,unused-ignore]
 
 __all__ = ["Card", "Observed", "Scored", "prediction_card", "squared"]
 
-_DRAWS, _FLIPS = 400, 999
+_DRAWS, _FLIPS, _SPLITS = 400, 999, 40
 _LEVERAGE = 5
 
 
@@ -24,17 +24,32 @@ _LEVERAGE = 5
 class Observed:
     """before (n_prompts, n_answers, m) of the starting model; after (n_seeds, n_prompts, n_answers, m); same prompts.
 
-    sd (m,): of the starting model's own answers, sampled apart from `before`.
+    sd (m,): of the starting model's own answers, sampled apart from `before`. inside (n_kinds, n_prompts) bool: the
+    change on the prompts of a kind minus that on the rest is scored; without it, the change on all prompts.
     """
 
     before: np.ndarray
     after: np.ndarray
     sd: np.ndarray
+    inside: np.ndarray | None = None
 
     @property
     def change(self) -> np.ndarray:
-        """(m,) after - before in sd, seeds and prompts averaged."""
-        return np.asarray((self.after.mean(axis=(0, 1, 2)) - self.before.mean(axis=(0, 1))) / self.sd)
+        """(n_kinds * m,) or (m,): after - before in sd, seeds averaged."""
+        return self.over(self.after.mean(axis=(0, 2)) - self.before.mean(axis=1))
+
+    def over(self, change: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+        """Return what is scored of a change per prompt (n_prompts, m); counts (n_prompts,): how often each counts."""
+        weights = self.weights(np.ones(len(change)) if counts is None else counts)
+        return np.asarray(weights @ (change / self.sd)).ravel()
+
+    def weights(self, counts: np.ndarray) -> np.ndarray:
+        """(n_kinds, n_prompts): the mean over a kind minus that over the rest, or one row, the mean over all."""
+        if self.inside is None:
+            return np.asarray(counts[None, :] / counts.sum())
+        of_kind, rest = self.inside * counts, ~self.inside * counts
+        sums = [np.maximum(part.sum(axis=1, keepdims=True), 1.0) for part in (of_kind, rest)]
+        return np.asarray(of_kind / sums[0] - rest / sums[1])
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Card:
-    """What a forecast was worth. `ceiling` is the reliability of the observed change: no forecast can score more."""
+    """What a forecast was worth.
+
+    ceiling: share of the variance of the observed change that repeats with other seeds and other answers: no forecast
+    can score more. ceiling_elsewhere: the share that repeats on other prompts: what data can say without seeing these.
+    """
 
     verdict: Literal["scored", "nothing to predict"]
     why: str
@@ -65,6 +84,7 @@ class Card:
     n_seeds: int
     repeat: float  # correlation of the change between independent repeats of one training
     ceiling: float
+    ceiling_elsewhere: float
     p_moved: float
     slope: float  # of the observed change on the primary forecast: the line for other datasets
     scores: Mapping[str, Scored]
@@ -88,17 +108,14 @@ def prediction_card(
     seed: int = 0,
     line: float | None = None,
 ) -> Card:
-    """Score forecasts, each (m,).
+    """Score forecasts, each (m,), or (n_kinds * m,) where kinds of prompts are told apart.
 
-    nulls: forecasts that know nothing, (m,) or (n_draws, m); of the latter the 95th percentile counts. line: slope of
-    the observed change on the primary forecast in other datasets.
+    nulls: forecasts that know nothing, of that length or (n_draws, length); of the latter the 95th percentile counts.
+    line: slope of the observed change on the primary forecast in other datasets.
     """
     rng = np.random.default_rng(seed)
     y = observed.change
-    repeat = _repeat(observed)
-    n_seeds = len(observed.after)
-    times = max(n_seeds, 2)  # one seed is split into halves of its answers
-    ceiling = max(0.0, times * repeat / (1 + (times - 1) * repeat)) if repeat > -1 else 0.0
+    repeat, ceiling = _repeat(observed)
     p_moved = _p_moved(observed, rng)
     moved = repeat >= 0.5 and p_moved < 0.01
     why = "" if moved else f"repeats agree at r = {repeat:.2f} (.50 is asked for), p of any change {p_moved:.3f}"
@@ -111,9 +128,10 @@ def prediction_card(
         len(y),
         _n_effective(observed),
         observed.before.shape[0],
-        n_seeds,
+        len(observed.after),
         repeat,
         ceiling,
+        _elsewhere(observed, rng),
         p_moved,
         float(x @ y / max(x @ x, 1e-300)),
         scores,
@@ -138,48 +156,77 @@ def _scored(x: np.ndarray, y: np.ndarray, drawn: np.ndarray, line: float | None)
 def _bootstrap(
     forecasts: Mapping[str, np.ndarray], observed: Observed, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """r2 over redrawn prompts, seeds and units."""
+    """r2 over redrawn prompts, seeds, kinds and units."""
     before, after = observed.before.mean(axis=1), observed.after.mean(axis=2)
     n_seeds, n_prompts, m = after.shape
+    n_kinds = 1 if observed.inside is None else len(observed.inside)
     drawn: dict[str, list[float]] = {name: [] for name in forecasts}
     for _ in range(_DRAWS):
-        seeds, prompts, units = (rng.integers(0, n, n) for n in (n_seeds, n_prompts, m))
-        weight = np.bincount(prompts, minlength=n_prompts) / n_prompts
-        y = (weight @ (after[seeds].mean(axis=0) - before) / observed.sd)[units]
+        seeds, prompts, kinds, units = (rng.integers(0, n, n) for n in (n_seeds, n_prompts, n_kinds, m))
+        cells = (kinds[:, None] * m + units).ravel()
+        counts = np.bincount(prompts, minlength=n_prompts)
+        y = observed.over(after[seeds].mean(axis=0) - before, counts)[cells]
         for name, x in forecasts.items():
-            drawn[name].append(squared(x[units], y))
+            drawn[name].append(squared(x[cells], y))
     return {name: np.array(values) for name, values in drawn.items()}
 
 
-def _repeat(observed: Observed) -> float:
-    """Correlation of the change between two repeats: other seeds (with one seed, answers) and other before-answers."""
+def _repeat(observed: Observed) -> tuple[float, float]:
+    """Correlation of the change between two repeats: other seeds (with one seed, answers) and other before-answers;
+    and their covariance as a share of the variance of the change.
+    """
     before, after = observed.before, observed.after
-    halves = [before[:, half::2].mean(axis=(0, 1)) for half in (0, 1)] if before.shape[1] > 1 else None
-    if halves is None:
-        return 0.0
-    ones = [one.mean(axis=(0, 1)) for one in after]
+    ones = [one.mean(axis=1) for one in after]
     if len(ones) == 1:
-        ones = [after[0][:, half::2].mean(axis=(0, 1)) for half in (0, 1)] if after.shape[2] > 1 else ones
+        ones = [after[0][:, half::2].mean(axis=1) for half in (0, 1)] if after.shape[2] > 1 else []
+    if before.shape[1] < 2 or len(ones) < 2:
+        return 0.0, 0.0
+    halves = [before[:, half::2].mean(axis=1) for half in (0, 1)]
+    pairs = [
+        np.cov(observed.over(a - halves[0]), observed.over(b - halves[1]))
+        for i, a in enumerate(ones)
+        for j, b in enumerate(ones)
+        if i != j
+    ]
+    repeat = np.mean([one[0, 1] / max(np.sqrt(one[0, 0] * one[1, 1]), 1e-300) for one in pairs])
+    return float(repeat), _share([one[0, 1] for one in pairs], observed)
+
+
+def _elsewhere(observed: Observed, rng: np.random.Generator) -> float:
+    """Covariance of the change between halves of the prompts, as a share of its variance; seeds differ where they can.
+
+    A half that lacks a kind of prompt altogether says 0 of it.
+    """
+    change = observed.after.mean(axis=2) - observed.before.mean(axis=1)
+    n_seeds, n_prompts, _ = change.shape
     found = []
-    for i, a in enumerate(ones):
-        for j, b in enumerate(ones):
-            if i != j:
-                found.append(np.corrcoef((a - halves[0]) / observed.sd, (b - halves[1]) / observed.sd)[0, 1])
-    return float(np.mean(found)) if found else 0.0
+    for _ in range(_SPLITS):
+        half = np.zeros(n_prompts)
+        half[rng.permutation(n_prompts)[: n_prompts // 2]] = 1
+        i, j = rng.permutation(n_seeds)[:2] if n_seeds > 1 else (0, 0)
+        found.append(np.cov(observed.over(change[i], half), observed.over(change[j], 1 - half))[0, 1])
+    return _share(found, observed)
+
+
+def _share(covariances: Sequence[float], observed: Observed) -> float:
+    return float(np.clip(np.mean(covariances) / max(observed.change.var(ddof=1), 1e-300), 0, 1))
 
 
 def _p_moved(observed: Observed, rng: np.random.Generator) -> float:
     """Permutation p of the size of the change: before and after are exchanged prompt by prompt."""
-    d = (observed.after.mean(axis=(0, 2)) - observed.before.mean(axis=1)) / observed.sd
-    size = float((d.mean(axis=0) ** 2).sum())
-    flips = rng.choice([-1.0, 1.0], (_FLIPS, len(d)))
-    null = ((flips @ d / len(d)) ** 2).sum(axis=1)
+    d = observed.after.mean(axis=(0, 2)) - observed.before.mean(axis=1)
+    size = float((observed.over(d) ** 2).sum())
+    flips = rng.choice([-1.0, 1.0], (_FLIPS, len(d), 1))
+    null = np.array([(observed.over(flip * d) ** 2).sum() for flip in flips])
     return float((1 + (null >= size).sum()) / (1 + _FLIPS))
 
 
 def _n_effective(observed: Observed) -> float:
-    """(tr C)^2 / tr C^2 of the units over answers before training."""
+    """(tr C)^2 / tr C^2 of the units over answers before training, times that of the kinds over prompts."""
     flat = observed.before.reshape(-1, observed.before.shape[-1]) / observed.sd
-    gram = flat - flat.mean(axis=0)
-    gram = gram @ gram.T  # the same traces, from the smaller side
-    return float(np.trace(gram) ** 2 / max((gram**2).sum(), 1e-300))
+    kinds = observed.weights(np.ones(len(observed.before)))
+    found = 1.0
+    for part in (flat - flat.mean(axis=0), kinds):
+        gram = part @ part.T  # the same traces, from the smaller side
+        found *= float(np.trace(gram) ** 2 / max((gram**2).sum(), 1e-300))
+    return found

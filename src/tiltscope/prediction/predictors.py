@@ -1,21 +1,36 @@
 """Forecasts of the change of every unit, in sd of the starting model's own answers.
 
 In:  `Shown`. Out: (m,) per predictor; only their pattern is a claim, the scale comes from a line fitted elsewhere.
-Refuses: to choose: `PRIMARY` was chosen beforehand (a trial on the alpaca-eval pairs, docs/decisions), the others stand
-beside it.
+Refuses: to choose: `DECLARED` was chosen beforehand (a trial on the alpaca-eval pairs, docs/decisions), the others
+stand beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from tiltscope.prediction.units import Shown
 
-__all__ = ["PREDICTORS", "PRIMARY", "forecasts", "reward", "swapped", "tilt_change", "word_change"]
+__all__ = [
+    "DECLARED",
+    "PREDICTORS",
+    "Objective",
+    "forecasts",
+    "lessons",
+    "random_signs",
+    "reward",
+    "swapped",
+    "tilt_change",
+    "word_change",
+]
 
-PRIMARY = "frequency_difference"
+Objective = Literal["dpo", "sft"]
+
+DECLARED: Mapping[Objective, str] = {"dpo": "frequency_difference", "sft": "chosen_minus_own"}
+"""What training follows: DPO the difference between two answers, SFT that between the data and the model's own."""
 _RIDGE = (1e-3, 1e-2, 1e-1)  # C of the logistic regression, chosen over groups
 
 
@@ -117,8 +132,17 @@ def word_change(
     return tilt_change(r, shown)
 
 
-def swapped(shown: Shown, rng: np.random.Generator) -> np.ndarray:
-    """Null: the primary forecast with labels exchanged at random, group by group."""
-    names, where = np.unique(shown.groups, return_inverse=True)
-    sign = rng.choice([-1.0, 1.0], len(names))[where]
-    return np.asarray((sign[:, None] * (shown.chosen - shown.rejected)).mean(axis=0) / shown.sd)
+def lessons(shown: Shown, objective: Objective) -> np.ndarray:
+    """Return (n_pairs, m) what each pair teaches: DPO, chosen - rejected; SFT, chosen - mean of own answers."""
+    return np.asarray(shown.chosen - (shown.rejected if objective == "dpo" else shown.own.mean(axis=(0, 1))))
+
+
+def swapped(shown: Shown, objective: Objective, rng: np.random.Generator) -> np.ndarray:
+    """Null: the declared forecast with the two sides of every lesson exchanged at random, group by group."""
+    return np.asarray((random_signs(shown.groups, rng)[:, None] * lessons(shown, objective)).mean(axis=0) / shown.sd)
+
+
+def random_signs(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n_pairs,) 1 or -1, the same within a group."""
+    names, where = np.unique(groups, return_inverse=True)
+    return np.asarray(rng.choice([-1.0, 1.0], len(names))[where])

@@ -1,6 +1,6 @@
 """Rates of behaviours after training, said beforehand.
 
-In:  which answers show them, by rule: chosen, rejected, and the starting model's own.
+In:  which answers show them, by rule: chosen, those that training moves away from, and the starting model's own.
 Out: `TraitForecast` per behaviour: the rate now and after, with its 90 % interval.
 Refuses: to be sure: how far training follows the labels, and the width of the interval, were set on one training of
 alpaca-eval pairs (docs/prediction.md) and are declared, not fitted to the data at hand.
@@ -22,7 +22,7 @@ SPREAD_LOGITS = 0.6
 
 @dataclass(frozen=True)
 class TraitForecast:
-    """Shares of answers, 0 to 1. push: log odds in chosen answers minus that in rejected ones, nats."""
+    """Shares of answers, 0 to 1. push: log odds in chosen answers minus that in those left behind, nats."""
 
     id: str
     now: float
@@ -32,14 +32,15 @@ class TraitForecast:
     push: float
 
 
-def forecast_traits(ids: list[str], chosen: np.ndarray, rejected: np.ndarray, own: np.ndarray) -> list[TraitForecast]:
+def forecast_traits(ids: list[str], chosen: np.ndarray, left: np.ndarray, own: np.ndarray) -> list[TraitForecast]:
     """Return the forecast of every behaviour, each by itself; rates move on the logit scale, so that they saturate.
 
-    chosen, rejected (n_pairs, m), own (n_prompts, n_answers, m): 0 or 1.
+    chosen (n_pairs, m), own (n_prompts, n_answers, m), left (n_answers, m): 0 or 1; `left` are the answers that
+    training moves away from, the rejected ones under DPO, own ones under SFT.
     """
     flat = own.reshape(-1, own.shape[-1])
     n, now = len(flat), _share(flat)
-    push = _logit(_share(chosen)) - _logit(_share(rejected))
+    push = _logit(_share(chosen)) - _logit(_share(left))
     error = 1.645 * np.sqrt(SPREAD_LOGITS**2 + 1 / np.maximum(n * now * (1 - now), 0.5))
     after, low, high = (1 / (1 + np.exp(-(_logit(now) + FOLLOWS * push + side * error))) for side in (0, -1, 1))
     columns = (ids, now, after, low, high, push)

@@ -55,29 +55,54 @@ def _trait(one: Row) -> str:
 
 
 def render_card(card: Row) -> str:
-    """Return the scores of every predictor beside the ceiling and the nulls, then the rates."""
+    """Return the scores of every predictor beside ceiling and nulls, everywhere and by kind of prompt, then rates."""
     lines = [
         f"{number(card['n_units'])} concepts ({card['n_effective']:.0f} independent ones), "
-        f"{number(card['n_prompts'])} prompts, {number(card['n_seeds'])} training seeds"
+        f"{number(card['n_prompts'])} prompts, {number(card['n_seeds'])} training seeds",
+        *wrapped(f"declared for {card['objective']['objective']} ({card['objective']['said_by']})", _WIDTH),
+        *_scores(card),
     ]
+    local = card["conditional"]
+    if local is not None:
+        told = f"after one kind of prompt more than after the rest: {len(local['kinds'])} kinds, {_cells(local)}"
+        lines += ["", *wrapped(told, _WIDTH), *_scores(local)]
+    return "\n".join([*lines, "", *_rates(card["traits"])])
+
+
+def _cells(local: Row) -> str:
+    sizes = [one["n_prompts"] for one in local["kinds"]]
+    return f"{min(sizes)} to {max(sizes)} held-out prompts each, {number(local['n_units'])} cells"
+
+
+def _scores(card: Row) -> list[str]:
     if card["verdict"] != "scored":
-        return "\n".join([*lines, *wrapped(f"Nothing to predict: {card['why']}.", _WIDTH)])
-    lines += [
-        f"ceiling {card['ceiling']:.2f} (repeats of one seed agree at r = {card['repeat']:.2f}); "
-        f"moved: p {card['p_moved']:.3f}",
+        return wrapped(f"Nothing to predict: {_nothing(card)}", _WIDTH)
+    ceiling = card["ceiling"]
+    lines = [
+        f"ceiling {ceiling:.2f}; on other prompts {card['ceiling_elsewhere']:.2f}; repeats of one seed agree at "
+        f"r = {card['repeat']:.2f}; moved: p {card['p_moved']:.3f}",
         "",
-        f"  {fit('squared correlation with the change', 36)} r2    95 %           rank   without 5",
+        f"  {fit('squared correlation with the change', 32)} r2    95 %           rank   w/o 5  of ceiling",
     ]
+    lines = [*wrapped(lines[0], _WIDTH), *lines[1:]]
     first = card["primary"]
     for name, one in sorted(card["scores"].items(), key=lambda item: (item[0] != first, -item[1]["r2"])):
         said = f"{name.replace('_', ' ')}{' (declared)' if name == first else ''}"
         ends = f"[{one['low']:+.2f}, {one['high']:+.2f}]"
-        lines += [f"  {fit(said, 36)} {one['r2']:+.2f} {ends:<16} {one['spearman']:+.2f}  {one['r2_without']:+.2f}"]
+        numbers = f"{one['spearman']:+.2f}  {one['r2_without']:+.2f}  {100 * one['r2'] / ceiling:.0f} %"
+        lines += [f"  {fit(said, 32)} {one['r2']:+.2f} {ends:<16} {numbers}"]
         if one["r2_line"] is not None:
             lines += [f"    1 - SSE/SST with the line of another dataset: {one['r2_line']:+.2f}"]
     lines += ["  nulls (95th percentile of draws, or the value)"]
-    lines += [f"  {fit(name, 36)} {value:+.2f}" for name, value in card["nulls"].items()]
-    return "\n".join([*lines, "", *_rates(card["traits"])])
+    return lines + [f"  {fit(name, 32)} {value:+.2f}" for name, value in card["nulls"].items()]
+
+
+def _nothing(card: Row) -> str:
+    first = card["scores"][card["primary"]]
+    return (
+        f"{card['why']}. A ceiling of {card['ceiling']:.2f} ({card['ceiling_elsewhere']:.2f} on other prompts) stands "
+        f"above an r2 of {first['r2']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]."
+    )
 
 
 def _rates(traits: Sequence[Row]) -> list[str]:
@@ -115,7 +140,7 @@ def forecast_content(study: Path, features: object) -> dict[str, Any] | None:
         named = [one for one in forecast["units"] if one["name"]][:_TRAITS]
         found["units"] = [{"name": one_line(str(one["name"])), "change": one[forecast["primary"]]} for one in named]
     if card is not None:
-        found["card"] = {"note": _card_note(card), "rows": _card_rows(card) if card["verdict"] == "scored" else []}
+        found["card"] = {"note": _card_note(card), "rows": _card_rows(card)}
     return found
 
 
@@ -128,17 +153,32 @@ def _current(path: Path, features: object) -> dict[str, Any] | None:
 
 def _card_note(card: Row) -> str:
     told = f"{card['n_units']} concepts, {card['n_prompts']} held-out prompts, {card['n_seeds']} training seeds. "
-    if card["verdict"] != "scored":
-        return f"{told}Nothing to predict: {card['why']}."
-    return f"{told}No forecast can score more than the ceiling, {card['ceiling']:.2f}."
+    if card["verdict"] == "scored":
+        told += f"No forecast can score more than the ceiling, {card['ceiling']:.2f}."
+    else:
+        told += f"Nothing to predict: {_nothing(card)}"
+    local = card["conditional"]
+    if local is None:
+        return told
+    told += f" After one kind of prompt more than after the rest ({len(local['kinds'])} kinds, {_cells(local)}): "
+    return told + (
+        f"ceiling {local['ceiling']:.2f}." if local["verdict"] == "scored" else f"nothing to predict: {_nothing(local)}"
+    )
 
 
 def _card_rows(card: Row) -> list[dict[str, Any]]:
+    return _rows(card, "") + (_rows(card["conditional"], "by kind of prompt: ") if card["conditional"] else [])
+
+
+def _rows(card: Row, prefix: str) -> list[dict[str, Any]]:
+    if card["verdict"] != "scored":
+        return []
     first = card["primary"]
     ranked = sorted(card["scores"].items(), key=lambda item: (item[0] != first, -item[1]["r2"]))
     rows = [
-        {"name": name.replace("_", " ") + (" (declared)" if name == first else ""), "r2": one["r2"]}
+        {"name": prefix + name.replace("_", " ") + (" (declared)" if name == first else ""), "r2": one["r2"]}
         | {"low": one["low"], "high": one["high"]}
         for name, one in ranked
     ]
-    return rows + [{"name": f"null: {name}", "r2": r2, "low": None, "high": None} for name, r2 in card["nulls"].items()]
+    nulls = card["nulls"].items()
+    return rows + [{"name": f"{prefix}null: {name}", "r2": r2, "low": None, "high": None} for name, r2 in nulls]
