@@ -6,7 +6,7 @@ Audits a seeded sample of DATA with the embedded model, trains it plainly (DPO, 
 seed, asks the starting model and every trained one the same held-out prompts, and scores the forecast with
 `tiltscope predict`. Settings, sizes and the declared predictor are those below for every dataset; nothing is fitted to
 the score. WORK can be that of suppress_bold.py: its study, plain runs and evaluations are taken as they are. Every step
-is a verb and resumes where it was killed. Writes benchmarks/results/prediction-NAME.json.
+is a verb and resumes where it was killed. Writes benchmarks/results/prediction-NAME.json; rates.py pools several.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import json
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
+from rates import scored
 from suppress_bold import BEHAVIOURS, MAX_LENGTH, TRAINING, _verb
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,7 +54,8 @@ def main() -> None:
         after.append(_evaluate(args, run / "model", run.name, seed, args.answers))
     words = [word for folder in after for word in ("--after", folder)]
     words += ["--line", args.line] if args.line else []
-    card = json.loads(_verb("predict", study, "--before", before, *words, "--json", codes=(0, 5)))
+    words += ["--objective", args.objective, "--json"]
+    card = json.loads(_verb("predict", study, "--before", before, *words, codes=(0, 5)))
     _write(args, card)
 
 
@@ -64,7 +67,7 @@ def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int
     return out
 
 
-def _write(args: argparse.Namespace, card: dict[str, object]) -> None:
+def _write(args: argparse.Namespace, card: dict[str, Any]) -> None:
     path = RESULTS / f"prediction-{args.name}.json"
     head = ["git", "rev-parse", "HEAD"]
     result = {
@@ -79,10 +82,11 @@ def _write(args: argparse.Namespace, card: dict[str, object]) -> None:
                 for key in ("objective", "sample", "pairs", "prompts", "answers", "answers_before", "seeds")
             },
         },
+        "rates": scored(card["traits"]),
         "card": card,
     }
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(path)
+    print(path, json.dumps(result["rates"]))
 
 
 if __name__ == "__main__":

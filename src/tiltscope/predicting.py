@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from tiltscope.features import Features
 
-__all__ = ["run_card", "run_forecast"]
+__all__ = ["Foretold", "alike", "foretell", "observe", "run_card", "run_forecast"]
 
 Progress = Callable[[str, int, int], None]
 Talk = tuple[tuple[Turn, ...], str]
@@ -64,7 +64,7 @@ _ASSUMED = "nothing says how the models were or will be trained: DPO, unless --o
 
 
 @dataclass(frozen=True)
-class _Foretold:
+class Foretold:
     """What a forecast was made from and says; own_prompts: how the prompts of the own answers were read."""
 
     bench: Bench
@@ -87,19 +87,11 @@ class _Declared:
         return DECLARED[self.objective]
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """An evaluation as it was read: values (n_prompts, n_answers, m), and its prompts (n_prompts, n_latents)."""
-
-    values: np.ndarray
-    prompts: sparse.csr_array
-
-
 def run_forecast(
     study: Path, *, objective: Objective | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Forecast what training on the study's pairs changes; writes and returns prediction/forecast.json."""
-    product = _product(_foretell(study, progress), study, _declared(objective, {}))
+    product = _product(foretell(study, progress), study, _declared(objective, {}))
     write_json(study / "prediction" / "forecast.json", product)
     return product
 
@@ -136,29 +128,28 @@ def run_card(
     declared forecast in another dataset's card, for 1 - SSE / SST.
     Raises `UsageError` where the evaluations do not answer the same prompts, or name other objectives.
     """
-    everyone = _alike([before, *after])
+    everyone = alike([before, *after])
     first, *others = everyone
     recorded = {str(folder): one.objective for folder, one in zip(after, others, strict=True)}
     declared = _declared(objective, recorded)
-    foretold = _foretell(study, progress)
-    read = [_asked(foretold, one, study, progress) for one in everyone]
-    observed = Observed(read[0].values, np.stack([one.values for one in read[1:]]), foretold.shown.sd)
+    foretold = foretell(study, progress)
+    observed, prompts = observe(foretold, everyone, progress)
     product = {
         "product": "prediction card",
         **asdict(_global_card(foretold, observed, declared, line)),
         "primary": declared.name,
         "objective": asdict(declared),
         "features": foretold.bench.ground.features.fingerprint,
-        "conditional": _conditional(foretold, observed, declared, read[0].prompts),
-        "traits": _traits_observed(_product(foretold, study, declared)["traits"], first, others),
+        "conditional": _conditional(foretold, observed, declared, prompts),
+        "traits": _traits_observed(foretold, declared.objective, first, others),
         "inputs": {"before": first.fingerprint, "after": [one.fingerprint for one in others]},
     }
     write_json(study / "prediction" / "card.json", product)
     return product
 
 
-def _alike(folders: Sequence[Path]) -> list[Evaluation]:
-    """The evaluations; they must have asked the same prompts."""
+def alike(folders: Sequence[Path]) -> list[Evaluation]:
+    """Read evaluations. Raises `UsageError` where they asked other prompts."""
     first, *others = [read_evaluation(folder) for folder in folders]
     asked = [(one.id, one.text) for one in first.prompts]
     for folder, one in zip(folders[1:], others, strict=True):
@@ -167,7 +158,7 @@ def _alike(folders: Sequence[Path]) -> list[Evaluation]:
     return [first, *others]
 
 
-def _global_card(foretold: _Foretold, observed: Observed, declared: _Declared, line: float | None) -> Card:
+def _global_card(foretold: Foretold, observed: Observed, declared: _Declared, line: float | None) -> Card:
     rng = np.random.default_rng(0)
     shown, rows = foretold.shown, foretold.bench.rows
     texts = ([getattr(row, side) for row in rows] for side in SIDES)
@@ -182,7 +173,7 @@ def _global_card(foretold: _Foretold, observed: Observed, declared: _Declared, l
 
 
 def _conditional(
-    foretold: _Foretold, observed: Observed, declared: _Declared, prompts: sparse.csr_array
+    foretold: Foretold, observed: Observed, declared: _Declared, prompts: sparse.csr_array
 ) -> dict[str, Any] | None:
     """The card of what changes after one kind of prompt more than after the rest; None without kinds to tell apart."""
     kinds = prompt_kinds(foretold.bench.ground.folder, foretold.bench.ground.features)
@@ -214,7 +205,11 @@ def _enough(inside: np.ndarray, fewest: int) -> bool:
     return bool(fewest <= inside.sum() <= len(inside) - fewest)
 
 
-def _foretell(study: Path, progress: Progress | None) -> _Foretold:
+def foretell(study: Path, progress: Progress | None = None) -> Foretold:
+    """Read the starting model's own answers (sampled once) and make every forecast.
+
+    Raises `UsageError` where no latent is shown both in them and in the pairs.
+    """
     bench = Bench(ground_of(open_reading(study)), progress)
     features = bench.ground.features
     prompts, answers = own_sample(bench)
@@ -236,7 +231,7 @@ def _foretell(study: Path, progress: Progress | None) -> _Foretold:
         features.rejected.n_tokens.astype(float),
         np.array([[len(text) / 4 for text in some] for some in answers]),
     )
-    return _Foretold(bench, units, shown, forecasts(shown), answers, own_prompts[:: shape[1]])
+    return Foretold(bench, units, shown, forecasts(shown), answers, own_prompts[:: shape[1]])
 
 
 def _read(
@@ -270,8 +265,19 @@ def _features(talks: Sequence[Talk], ground: Ground, folder: Path, progress: Pro
     return read_features(pairs, open_scope(ground.folder), folder, progress=progress)
 
 
-def _asked(foretold: _Foretold, evaluation: Evaluation, study: Path, progress: Progress | None) -> _Asked:
-    """What an evaluation's answers show of the units, and its prompts."""
+def observe(
+    foretold: Foretold, evaluations: Sequence[Evaluation], progress: Progress | None = None
+) -> tuple[Observed, sparse.csr_array]:
+    """Return what these answers show of the units, before and after, and how their prompts (n_prompts, n_latents) read.
+
+    evaluations: of the starting model first, as `alike` gives them.
+    """
+    values, prompts = zip(*[_seen(foretold, one, progress) for one in evaluations], strict=True)
+    return Observed(values[0], np.stack(values[1:]), foretold.shown.sd), prompts[0]
+
+
+def _seen(foretold: Foretold, evaluation: Evaluation, progress: Progress | None) -> tuple[np.ndarray, sparse.csr_array]:
+    """(n_prompts, n_answers, m) values of the units, and (n_prompts, n_latents) what the prompts show."""
     texts = _texts(evaluation)
     turns = {one.id: one.turns for one in evaluation.prompts}
     even = [some + some[-1:] * (len(some) % 2) for some in texts.values()]
@@ -279,7 +285,7 @@ def _asked(foretold: _Foretold, evaluation: Evaluation, study: Path, progress: P
     read, prompts = _read(talks, foretold.bench.ground, progress)
     n = min(len(some) for some in texts.values())
     values = foretold.units.values(read).reshape(len(texts), len(even[0]), -1)[:, :n]
-    return _Asked(values, prompts[:: len(even[0])])
+    return values, prompts[:: len(even[0])]
 
 
 def _texts(evaluation: Evaluation) -> dict[str, list[str]]:
@@ -303,7 +309,7 @@ def _shuffled(x: np.ndarray, shown: Shown, rng: np.random.Generator) -> np.ndarr
     return drawn
 
 
-def _product(foretold: _Foretold, study: Path, declared: _Declared) -> dict[str, Any]:
+def _product(foretold: Foretold, study: Path, declared: _Declared) -> dict[str, Any]:
     named = _names(study)
     units = [
         {
@@ -323,7 +329,7 @@ def _product(foretold: _Foretold, study: Path, declared: _Declared) -> dict[str,
         "n_own": int(np.prod(foretold.shown.own.shape[:2])),
         "outside": list(foretold.units.outside),
         "units": sorted(units, key=lambda one: -abs(one[declared.name])),
-        "traits": _traits(foretold, declared.objective),
+        "traits": _traits(foretold, declared.objective, foretold.own),
     }
 
 
@@ -337,14 +343,18 @@ def _names(study: Path) -> dict[int, str]:
     return found
 
 
-def _traits(foretold: _Foretold, objective: Objective) -> list[dict[str, Any]]:
-    """Rates by rule; DPO leaves the rejected answers behind, SFT the model's own."""
+def _traits(foretold: Foretold, objective: Objective, start: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Rates by rule, from those in `start`, the starting model's answers by prompt.
+
+    DPO leaves the rejected answers behind, SFT the model's own to prompts of the pairs.
+    """
     rows = foretold.bench.rows
     chosen, rejected = (_marked([getattr(row, side) for row in rows]) for side in SIDES)
-    own = np.stack([_marked(some) for some in foretold.own])
+    now = np.stack([_marked(some) for some in start])
+    left = rejected if objective == "dpo" else _marked([text for some in foretold.own for text in some])
     at_stake = np.flatnonzero((chosen != rejected).sum(axis=0) >= 20)
-    left = rejected if objective == "dpo" else own.reshape(-1, own.shape[-1])
-    made = forecast_traits([RULES[i].id for i in at_stake], chosen[:, at_stake], left[:, at_stake], own[:, :, at_stake])
+    ids = [RULES[i].id for i in at_stake]
+    made = forecast_traits(ids, chosen[:, at_stake], left[:, at_stake], now[:, :, at_stake])
     return [{**asdict(one), "name": RULES[i].name} for i, one in zip(at_stake, made, strict=True)]
 
 
@@ -354,12 +364,14 @@ def _marked(texts: Sequence[str]) -> np.ndarray:
 
 
 def _traits_observed(
-    traits: Sequence[Mapping[str, Any]], before: Evaluation, after: Sequence[Evaluation]
+    foretold: Foretold, objective: Objective, before: Evaluation, after: Sequence[Evaluation]
 ) -> list[dict[str, Any]]:
-    """The forecasts with what was seen: the rate before, and after, seeds averaged."""
+    """The rates forecast from where the starting model stands on these prompts, and those seen, seeds averaged."""
     place = {rule.id: i for i, rule in enumerate(RULES)}
+    asked = list(_texts(before).values())
     rates = [_marked([text for some in _texts(one).values() for text in some]).mean(axis=0) for one in (before, *after)]
     now, then = rates[0], np.mean(rates[1:], axis=0)
     return [
-        {**one, "before": float(now[place[one["id"]]]), "observed": float(then[place[one["id"]]])} for one in traits
+        {**one, "before": float(now[place[one["id"]]]), "observed": float(then[place[one["id"]]])}
+        for one in _traits(foretold, objective, asked)
     ]

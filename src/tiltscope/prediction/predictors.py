@@ -8,6 +8,7 @@ stand beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from tiltscope.prediction.units import Shown
 __all__ = [
     "DECLARED",
     "PREDICTORS",
+    "REACH_SD",
     "Objective",
     "forecasts",
     "lessons",
@@ -29,14 +31,21 @@ __all__ = [
 
 Objective = Literal["dpo", "sft"]
 
-DECLARED: Mapping[Objective, str] = {"dpo": "frequency_difference", "sft": "chosen_minus_own"}
+DECLARED: Mapping[Objective, str] = {"dpo": "capped_difference", "sft": "chosen_minus_own"}
 """What training follows: DPO the difference between two answers, SFT that between the data and the model's own."""
-_RIDGE = (1e-3, 1e-2, 1e-1)  # C of the logistic regression, chosen over groups
+REACH_SD = 2.0
+"""A value beyond the mean of own answers by so many sd counts as no more: the model does not get there at once."""
+_RIDGE = (2e-3, 2e-2, 2e-1)  # C of the logistic regression, chosen over groups
 
 
 def _frequency_difference(shown: Shown) -> np.ndarray:
     """Mean of chosen - rejected."""
     return np.asarray((shown.chosen - shown.rejected).mean(axis=0) / shown.sd)
+
+
+def _capped_difference(shown: Shown) -> np.ndarray:
+    """The same of values within the model's reach."""
+    return np.asarray(lessons(shown, "dpo").mean(axis=0) / shown.sd)
 
 
 def _signed_disparity(shown: Shown) -> np.ndarray:
@@ -69,6 +78,7 @@ def _length_only(shown: Shown) -> np.ndarray:
 
 
 PREDICTORS: dict[str, Callable[[Shown], np.ndarray]] = {
+    "capped_difference": _capped_difference,
     "frequency_difference": _frequency_difference,
     "signed_disparity": _signed_disparity,
     "chosen_minus_own": _chosen_minus_own,
@@ -83,26 +93,33 @@ def forecasts(shown: Shown) -> dict[str, np.ndarray]:
     return {name: predict(shown) for name, predict in PREDICTORS.items()}
 
 
+@lru_cache(maxsize=1)
 def reward(shown: Shown) -> np.ndarray:
     """Return theta (m,), nats per unit of value: ridge Bradley-Terry on differences, C cross-validated over groups."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    d = (shown.chosen - shown.rejected) / shown.sd
-    x, y = np.vstack([d, -d]), np.repeat([1, 0], len(d))
-    groups = np.concatenate([shown.groups, shown.groups])
-    folds = list(GroupKFold(min(5, len(set(shown.groups.tolist())))).split(x, y, groups))
+    x, y = _two_classes((shown.chosen - shown.rejected) / shown.sd)
+    folds = list(GroupKFold(min(5, len(set(shown.groups.tolist())))).split(x, y, shown.groups))
 
     def fitted(c: float, rows: np.ndarray) -> LogisticRegression:
         return LogisticRegression(C=c, fit_intercept=False, max_iter=500, tol=1e-3).fit(x[rows], y[rows])
 
     def loss(c: float) -> float:
         return -float(
-            np.mean([fitted(c, fit).predict_log_proba(x[held])[y[held] == 1, 1].mean() for fit, held in folds])
+            np.mean(
+                [fitted(c, fit).predict_log_proba(x[held])[np.arange(len(held)), y[held]].mean() for fit, held in folds]
+            )
         )
 
     best = min(_RIDGE, key=loss)
     return np.asarray(fitted(best, np.arange(len(x))).coef_[0] / shown.sd)
+
+
+def _two_classes(difference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Half of the rows with their sign turned, and which are not: without an intercept that is the same likelihood."""
+    y = np.random.default_rng(0).permutation(len(difference)) % 2
+    return np.where(y[:, None] == 1, difference, -difference), y
 
 
 def tilt_change(r: np.ndarray, shown: Shown) -> np.ndarray:
@@ -126,15 +143,22 @@ def word_change(
     bag = CountVectorizer(max_features=2000, token_pattern=r"(?u)\b\w+\b|[^\w\s]", binary=True)
     bag.fit([*chosen, *rejected])
     d = bag.transform(chosen).astype(float) - bag.transform(rejected).astype(float)
-    x, y = np.vstack([d.toarray(), -d.toarray()]), np.repeat([1, 0], d.shape[0])
-    fit = LogisticRegression(C=0.05, fit_intercept=False, max_iter=500, tol=1e-3).fit(x, y)
+    x, y = _two_classes(d.toarray())
+    fit = LogisticRegression(C=0.1, fit_intercept=False, max_iter=500, tol=1e-3).fit(x, y)
     r = np.array([bag.transform(list(some)).astype(float) @ fit.coef_[0] for some in own])
     return tilt_change(r, shown)
 
 
 def lessons(shown: Shown, objective: Objective) -> np.ndarray:
-    """Return (n_pairs, m) what each pair teaches: DPO, chosen - rejected; SFT, chosen - mean of own answers."""
-    return np.asarray(shown.chosen - (shown.rejected if objective == "dpo" else shown.own.mean(axis=(0, 1))))
+    """Return (n_pairs, m) what each pair teaches.
+
+    DPO: chosen - rejected, both within the model's reach. SFT: chosen - mean of own answers.
+    """
+    mean = shown.own.mean(axis=(0, 1))
+    if objective == "sft":
+        return np.asarray(shown.chosen - mean)
+    reach = mean + REACH_SD * shown.sd
+    return np.asarray(np.minimum(shown.chosen, reach) - np.minimum(shown.rejected, reach))
 
 
 def swapped(shown: Shown, objective: Objective, rng: np.random.Generator) -> np.ndarray:

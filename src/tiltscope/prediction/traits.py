@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FOLLOWS", "SPREAD_LOGITS", "TraitForecast", "forecast_traits"]
+__all__ = ["FOLLOWS", "INTERVAL_SD", "SPREAD_LOGITS", "TraitForecast", "forecast_traits"]
 
 FOLLOWS = 0.6
 """Share of the log odds between chosen and rejected answers by which training moves the model's own."""
 SPREAD_LOGITS = 0.6
 """sd of a forecast's error, in logits, beyond sampling."""
+INTERVAL_SD = 1.645
+"""Half of a 90 % interval."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,21 @@ def forecast_traits(ids: list[str], chosen: np.ndarray, left: np.ndarray, own: n
     chosen (n_pairs, m), own (n_prompts, n_answers, m), left (n_answers, m): 0 or 1; `left` are the answers that
     training moves away from, the rejected ones under DPO, own ones under SFT.
     """
-    flat = own.reshape(-1, own.shape[-1])
-    n, now = len(flat), _share(flat)
+    now = _share(own.reshape(-1, own.shape[-1]))
     push = _logit(_share(chosen)) - _logit(_share(left))
-    error = 1.645 * np.sqrt(SPREAD_LOGITS**2 + 1 / np.maximum(n * now * (1 - now), 0.5))
+    error = INTERVAL_SD * np.sqrt(SPREAD_LOGITS**2 + _variance_logits(own, now))
     after, low, high = (1 / (1 + np.exp(-(_logit(now) + FOLLOWS * push + side * error))) for side in (0, -1, 1))
     columns = (ids, now, after, low, high, push)
     return [TraitForecast(id, *map(float, numbers)) for id, *numbers in zip(*columns, strict=True)]
+
+
+def _variance_logits(own: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(m,) squared error of the logit of a rate: answers to one prompt are alike, so prompts are the witnesses."""
+    n_prompts, n_answers, _ = own.shape
+    spread = now * (1 - now)
+    by_prompt = own.mean(axis=1).var(axis=0, ddof=1) / n_prompts if n_prompts > 1 else np.zeros_like(now)
+    least = np.maximum(n_prompts * n_answers * spread, 0.5)
+    return np.asarray(np.maximum(by_prompt / spread**2, 1 / least))
 
 
 def _share(shown: np.ndarray) -> np.ndarray:

@@ -36,9 +36,9 @@ class Units:
         return np.asarray((freq @ pick).todense(), np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
-    """What answers show of m units.
+    """What answers show of m units; equal only to itself.
 
     chosen, rejected (n_pairs, m); own (n_prompts, n_answers, m); groups (n_pairs,): pairs of one are one witness;
     chosen_length, rejected_length (n_pairs,), own_length (n_prompts, n_answers) in tokens or characters.

@@ -82,7 +82,7 @@ def _scores(card: Row) -> list[str]:
         f"ceiling {ceiling:.2f}; on other prompts {card['ceiling_elsewhere']:.2f}; repeats of one seed agree at "
         f"r = {card['repeat']:.2f}; moved: p {card['p_moved']:.3f}",
         "",
-        f"  {fit('squared correlation with the change', 32)} r2    95 %           rank   w/o 5  of ceiling",
+        f"  {fit('squared correlation', 32)} r2    95 %           rank   w/o 5  of ceiling",
     ]
     lines = [*wrapped(lines[0], _WIDTH), *lines[1:]]
     first = card["primary"]
