@@ -2,8 +2,8 @@
 
     python benchmarks/rates.py benchmarks/results/prediction-*.json
 
-Pools the traits of prediction cards from disjoint data: two cards of the same pairs are refused. A case is one behaviour
-on one dataset. Writes benchmarks/results/rates.json.
+Pools the traits of prediction cards from disjoint data: two cards of the same pairs are refused. A case is one
+behaviour on one dataset. Writes benchmarks/results/rates.json.
 """
 
 from __future__ import annotations

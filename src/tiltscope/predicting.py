@@ -140,6 +140,10 @@ def run_card(
         "primary": declared.name,
         "objective": asdict(declared),
         "features": foretold.bench.ground.features.fingerprint,
+        "units": {
+            "forecast": [round(float(one), 4) for one in foretold.made[declared.name]],
+            "observed": [round(float(one), 4) for one in observed.change],
+        },
         "conditional": _conditional(foretold, observed, declared, prompts),
         "traits": _traits_observed(foretold, declared.objective, first, others),
         "inputs": {"before": first.fingerprint, "after": [one.fingerprint for one in others]},

@@ -1,0 +1,136 @@
+"""Figures of the evidence, drawn from the committed results alone.
+
+    pip install 'tiltscope[bench]' && python benchmarks/figures.py
+
+Reads benchmarks/results/prediction-*.json, residual.json and discovery.json, those that are there; writes SVGs to
+docs/figures/. The same results give the same bytes. Colours: Okabe and Ito 2008, told apart without colour vision, and
+every line has a marker of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+RESULTS, FIGURES = HERE / "results", HERE.parent / "docs" / "figures"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX"
+GREY = "#777777"
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "tiltscope",
+    "svg.fonttype": "path",
+}
+
+
+def main() -> None:
+    """Draw every figure whose result is there."""
+    with mpl.rc_context(STYLE):
+        for path in sorted(RESULTS.glob("prediction-*.json")):
+            result = json.loads(path.read_text())
+            if "units" in result["card"]:
+                save(prediction(result["card"]), path.stem)
+        for name, draw in (("residual", residual), ("discovery", discovery)):
+            if (RESULTS / f"{name}.json").exists():
+                save(draw(json.loads((RESULTS / f"{name}.json").read_text())), name)
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write docs/figures/NAME.svg, without a date."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+    print(FIGURES / f"{name}.svg")
+
+
+def prediction(card: dict[str, Any]) -> Figure:
+    """Forecast against observed change, and every score beside its ceiling."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    x, y = (np.array(card["units"][name]) for name in ("forecast", "observed"))
+    left.axhline(0, color=GREY, lw=0.6)
+    left.axvline(0, color=GREY, lw=0.6)
+    left.scatter(x, y, s=5, color=COLOURS[0], alpha=0.35, lw=0, rasterized=False)
+    edge = np.array([x.min(), x.max()])
+    left.plot(edge, card["slope"] * edge, color=COLOURS[1], lw=1.4)
+    left.set_xlabel("forecast, sd of the model's own answers")
+    left.set_ylabel("observed change, sd")
+    left.set_title(f"{card['n_units']:,} concepts, {card['n_prompts']} held-out prompts", fontsize=9, loc="left")
+    scores(right, card)
+    return figure
+
+
+def scores(axes: Axes, card: dict[str, Any]) -> None:
+    """Squared correlations with their intervals, nulls below, the ceiling as a line."""
+    first = card["primary"]
+    ranked = sorted(card["scores"].items(), key=lambda one: (one[0] != first, -one[1]["r2"]))
+    names = [name.replace("_", " ") + (" (declared)" if name == first else "") for name, _ in ranked]
+    for place, (name, one) in enumerate(ranked):
+        colour = COLOURS[1] if name == first else COLOURS[0]
+        axes.plot([one["low"], one["high"]], [place, place], color=colour, lw=1.6)
+        axes.plot(one["r2"], place, "o", color=colour, ms=5)
+    for place, (name, value) in enumerate(card["nulls"].items(), len(ranked)):
+        axes.plot(value, place, "x", color=GREY, ms=5)
+        names.append(f"null: {name}")
+    axes.axvline(card["ceiling"], color="black", lw=1, ls="--")
+    axes.text(card["ceiling"], -0.9, f"ceiling {card['ceiling']:.2f}", ha="center", va="bottom", fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.9)
+    axes.set_xlim(min(0.0, *(one["low"] for one in card["scores"].values())) - 0.02, 1)
+    axes.set_xlabel("squared correlation with the change (95 %)")
+
+
+def residual(result: dict[str, Any]) -> Figure:
+    """The variance of the observed change, taken apart."""
+    figure = Figure(figsize=(8, 1.3), layout="constrained")
+    axes = figure.subplots()
+    start = 0.0
+    for (name, share), colour in zip(result["variance_of_the_change"].items(), COLOURS, strict=False):
+        width = max(share, 0.0)
+        axes.barh(0, width, left=start, color=colour, edgecolor="white", label=f"{name} {share:.2f}")
+        start += width
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the variance of the observed change")
+    axes.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8, handlelength=1)
+    return figure
+
+
+def discovery(result: dict[str, Any]) -> Figure:
+    """Recall by share of planted pairs, one line per method; planted everywhere, and after one kind of prompt."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    rows = [row for row in result["table"] if row["confound"] == "none" and row["recall"] is not None]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for axes, place in zip(figure.subplots(1, 2, sharey=True), ("global", "conditional"), strict=True):
+        for number, method in enumerate(methods):
+            mine = sorted(
+                (row["share"], row["recall"]) for row in rows if (row["place"], row["method"]) == (place, method)
+            )
+            style = {"color": COLOURS[number % 7], "marker": MARKERS[number % 7], "ls": ("-", "--")[number // 7 % 2]}
+            if mine:
+                axes.plot(*np.array(mine).T, ms=4, lw=1.4, label=method, **style)
+        axes.set_xscale("log")
+        shares = sorted({row["share"] for row in rows if row["place"] == place})
+        axes.set_xticks(shares, [f"{100 * one:g} %" for one in shares])
+        axes.minorticks_off()
+        axes.set_xlabel("pairs that carry the planted trait")
+        axes.set_title(
+            "planted everywhere" if place == "global" else "after one kind of prompt", fontsize=9, loc="left"
+        )
+    figure.axes[0].set_ylabel("planted traits found")
+    figure.axes[0].set_ylim(-0.03, 1.03)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
