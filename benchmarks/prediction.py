@@ -5,8 +5,9 @@
 Audits a seeded sample of DATA with the embedded model, trains it plainly (DPO, or SFT on the chosen side) once per
 seed, asks the starting model and every trained one the same held-out prompts, and scores the forecast with
 `tiltscope predict`. Settings, sizes and the declared predictor are those below for every dataset; nothing is fitted to
-the score. WORK can be that of suppress_bold.py: its study, plain runs and evaluations are taken as they are. Every step
-is a verb and resumes where it was killed. Writes benchmarks/results/prediction-NAME.json; rates.py pools several.
+the score. What WORK holds is taken as it is; it can be that of suppress_bold.py, with its study, plain runs and
+evaluations. Every step is a verb and resumes where it was killed. Writes benchmarks/results/prediction-NAME.json;
+rates.py pools several.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def main() -> None:
     parser.add_argument("--line", type=Path, help="card.json of another dataset")
     args = parser.parse_args()
     study = args.work / "study"
-    audit = ["audit", args.data, "--out", study, "--sample", args.sample, "--seed", 11, "--max-length", MAX_LENGTH]
-    _verb(*audit, "--draws", 20, "--allow-refused")
+    if not (study / "report.json").exists():
+        audit = ["audit", args.data, "--out", study, "--sample", args.sample, "--seed", 11, "--max-length", MAX_LENGTH]
+        _verb(*audit, "--draws", 20, "--allow-refused")
     config = args.work / "training.yaml"
     config.write_text(TRAINING)
     before = _evaluate(args, None, f"base-n{args.answers_before}", 0, args.answers_before)
@@ -49,8 +51,9 @@ def main() -> None:
     arm = "plain" if args.objective == "dpo" else "sft"
     for seed in args.seeds:
         run = args.work / f"{arm}-{seed}"
-        train = ["train", study, "--out", run, "--config", config, "--seed", seed, "--pairs", args.pairs]
-        _verb(*train, "--plain", args.objective)
+        if not (run / "run.json").exists():
+            train = ["train", study, "--out", run, "--config", config, "--seed", seed, "--pairs", args.pairs]
+            _verb(*train, "--plain", args.objective)
         after.append(_evaluate(args, run / "model", run.name, seed, args.answers))
     words = [word for folder in after for word in ("--after", folder)]
     words += ["--line", args.line] if args.line else []
@@ -61,6 +64,8 @@ def main() -> None:
 
 def _evaluate(args: argparse.Namespace, model: Path | None, name: str, seed: int, n: int) -> Path:
     out: Path = args.work / f"eval-{name}"
+    if (out / "evaluation.json").exists():
+        return out
     words = [*([model] if model else []), "--out", out, "--data", args.data, "--not-in", args.work / "study"]
     words += ["--behaviours", BEHAVIOURS, "--prompts", args.prompts, "-n", n, "--seed", seed]
     _verb("evaluate", *words, "--max-new-tokens", 128, "--max-length", MAX_LENGTH)
