@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 RESULTS, FIGURES = HERE / "results", HERE.parent / "docs" / "figures"
@@ -34,6 +35,8 @@ STYLE = {
 
 def main() -> None:
     """Draw every figure whose result is there."""
+    import matplotlib as mpl  # an extra of the benches alone
+
     with mpl.rc_context(STYLE):
         for path in sorted(RESULTS.glob("prediction-*.json")):
             result = json.loads(path.read_text())
@@ -42,6 +45,13 @@ def main() -> None:
         for name, draw in (("residual", residual), ("discovery", discovery)):
             if (RESULTS / f"{name}.json").exists():
                 save(draw(json.loads((RESULTS / f"{name}.json").read_text())), name)
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, name: str) -> None:
@@ -53,7 +63,7 @@ def save(figure: Figure, name: str) -> None:
 
 def prediction(card: dict[str, Any]) -> Figure:
     """Forecast against observed change, and every score beside its ceiling."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = canvas(8, 3.4)
     left, right = figure.subplots(1, 2)
     x, y = (np.array(card["units"][name]) for name in ("forecast", "observed"))
     left.axhline(0, color=GREY, lw=0.6)
@@ -90,7 +100,7 @@ def scores(axes: Axes, card: dict[str, Any]) -> None:
 
 def residual(result: dict[str, Any]) -> Figure:
     """The variance of the observed change, taken apart."""
-    figure = Figure(figsize=(8, 1.3), layout="constrained")
+    figure = canvas(8, 1.3)
     axes = figure.subplots()
     start = 0.0
     for (name, share), colour in zip(result["variance_of_the_change"].items(), COLOURS, strict=False):
@@ -107,7 +117,7 @@ def residual(result: dict[str, Any]) -> Figure:
 
 def discovery(result: dict[str, Any]) -> Figure:
     """Recall by share of planted pairs, one line per method; planted everywhere, and after one kind of prompt."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = canvas(8, 3.2)
     rows = [row for row in result["table"] if row["confound"] == "none" and row["recall"] is not None]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for axes, place in zip(figure.subplots(1, 2, sharey=True), ("global", "conditional"), strict=True):

@@ -151,3 +151,32 @@ def test_the_table_of_the_discovery_bench_counts_traits_over_seeds() -> None:
     assert rows["tiltscope"]["recall_low"] < 0.25 < rows["tiltscope"]["recall_high"]
     assert rows[discovery.CEILING]["recall"] == 0.5
     assert "| 0.25 [" in discovery.table({"table": list(rows.values())})
+
+
+def trait(id: str, before: float, after: float, observed: float, width: float = 0.3) -> dict[str, object]:
+    ends = {"low": max(after - width, 0.001), "high": min(after + width, 0.999)}
+    return {"id": id, "before": before, "after": after, "observed": observed, **ends}
+
+
+def test_forecasts_of_rates_are_scored_by_hand_counts() -> None:
+    cases = [trait("a", 0.2, 0.5, 0.6), trait("b", 0.3, 0.3, 0.32, 0.01), trait("c", 0.4, 0.42, 0.9, 0.05)]
+    told = bench("rates").scored(cases)
+    assert (told["n"], told["n_moved"]) == (3, 2)
+    assert told["mean_error_points"] == pytest.approx(100 * (0.1 + 0.02 + 0.48) / 3, abs=1e-3)
+    assert told["coverage_of_90"] == pytest.approx(1 / 3, abs=1e-3)
+    assert told["auroc"] == 1  # b is the surest to stay
+
+
+def test_a_forecast_of_a_large_sure_change_is_sure_of_a_move_and_a_wide_one_is_not() -> None:
+    sure, wide, none = bench("rates").chance_of_move(
+        [trait("a", 0.1, 0.6, 0.6, 0.05), trait("b", 0.1, 0.2, 0.2, 0.15), trait("c", 0.3, 0.3, 0.3, 0.01)]
+    )
+    assert sure > 0.99 > wide > 0.3 > 0.01 > none
+
+
+def test_cards_of_the_same_pairs_are_not_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"prediction-{name}.json").write_text(json.dumps({"card": {"features": "f", "traits": []}}))
+    monkeypatch.setattr("sys.argv", ["rates.py", *map(str, tmp_path.glob("*.json"))])
+    with pytest.raises(SystemExit, match="not separate"):
+        bench("rates").main()
