@@ -15,7 +15,7 @@ import argparse
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from residual import capped, scores
 from scipy import sparse
 from suppress_bold import _verb
 
+from tiltscope.evaluation import Evaluation
 from tiltscope.predicting import Foretold, alike, foretell, observe
 
 RESULT = Path(__file__).parent / "results" / "probe.json"
@@ -59,10 +60,13 @@ def main() -> None:
         _verb(*train, "--plain", "dpo")
     foretold = foretell(args.study)
     change = next_tokens(foretold, run / "model", args.work / "next.npz", args.answers)
-    observed, _ = observe(foretold, alike([args.before, *args.after]))
+    evaluations = alike([args.before, *args.after])
+    observed, _ = observe(foretold, evaluations)
     x = units_of(change, foretold) / foretold.shown.sd
     start = capped(foretold.shown, 2)
     made = {"capped difference": start, "next tokens of the probe": x}
+    seen = units_of(token_change(foretold, evaluations, len(change)), foretold) / foretold.shown.sd
+    made["tokens as observed, carried to units alike (no forecast)"] = seen
     made |= {f"both, {w:g} of the probe": start / start.std() + w * x / x.std() for w in WEIGHTS}
     parts = {"choosing": observed.after[:1], "checking": observed.after[1:], "all": observed.after}
     told = {name: scores(made, replace(observed, after=after)) for name, after in parts.items()}
@@ -88,6 +92,17 @@ def next_tokens(foretold: Foretold, model: Path, path: Path, n_answers: int) -> 
             held["n_read"] = np.array(at + len(texts))
             np.savez(path, **held)
     return np.asarray(held["sum"] / held["n_tokens"])
+
+
+def token_change(foretold: Foretold, evaluations: Sequence[Evaluation], n_tokens: int) -> np.ndarray:
+    """(n_tokens,) share of every token in the answers after training, all seeds together, minus that before."""
+    tokenizer = foretold.bench.policy.renderer.tokenizer
+    shares = []
+    for some in (evaluations[:1], evaluations[1:]):
+        texts = [answer.text or "" for one in some for answer in one.answers]
+        ids = [id for text in texts for id in tokenizer(text, add_special_tokens=False)["input_ids"]]
+        shares.append(np.bincount(ids, minlength=n_tokens) / len(ids))
+    return np.asarray(shares[1] - shares[0])
 
 
 def probabilities(policy: Any, texts: list[Any]) -> Iterator[np.ndarray]:
