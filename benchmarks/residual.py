@@ -145,7 +145,7 @@ def length(shown: Shown, d: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "equal-length part": x - slope * gap.mean(),
         "slope on log length alone": slope,
-        "capped difference, its length part twice": taught.mean(axis=0) / shown.sd + gap.mean() * capped_slope,
+        "capped difference + 0.3 x slope on log length": taught.mean(axis=0) / shown.sd + 0.3 * capped_slope,
         "differences of token counts": tokens.mean(axis=0) / n / shown.sd,
         "pairs of like length": d[like].mean(axis=0) / shown.sd,
         "pairs of unlike length": d[~like].mean(axis=0) / shown.sd,

@@ -151,6 +151,15 @@ def test_what_changes_after_one_kind_of_prompt_is_foretold_and_the_global_foreca
     assert card.nulls["swapped labels"] < 0.2
 
 
+def test_sft_is_foretold_by_kind_from_own_answers_to_that_kind() -> None:
+    local, observed = local_world(lean=0.5, follows=0.5)
+    made = local_forecasts(replace(local, objective="sft"))
+    assert squared(made[DECLARED_LOCAL], observed.change) > 0.5
+    shifted = replace(local.shown, own=local.shown.own + np.where(local.own[0], 1.0, 0.0)[:, None, None])
+    less = local_forecasts(replace(local, shown=shifted, objective="sft"))["cell_alone"].reshape(4, -1)
+    assert less[0].mean() < made["cell_alone"].reshape(4, -1)[0].mean() - 0.3  # that kind shows more already
+
+
 def test_few_prompts_of_a_kind_leave_nothing_to_predict() -> None:
     card = local_card(*local_world(lean=0.5, follows=0.05, n_prompts=32))
     assert card.verdict == "nothing to predict"
