@@ -85,6 +85,8 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
     names = ("verdict.json", "verdict.xml", "verdict.md", "buyer.md", "buyer.html")
     assert [name for name in names if not (place / "verdict" / name).exists()] == []
     assert "planned" in (place / "comparison" / "comparison.md").read_text()
+    foretold = json.loads(tiltscope("predict", "study", "--objective", "sft", "--json", cwd=place).stdout)
+    assert foretold["primary"] == "chosen_minus_own"
     words = ("predict", "study", "--before", "eval-base", "--after", "eval-plain")
     other = tiltscope(*words, "--objective", "sft", cwd=place, code=2).stderr
     assert "found: dpo, not sft" in other
@@ -92,8 +94,6 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
     assert card["objective"] == {"objective": "dpo", "said_by": "the runs that were evaluated"}
     assert card["primary"] == "capped_difference"
     assert card["conditional"] is None  # 12 prompts hold no 8 of a kind and 8 of the rest
-    foretold = json.loads(tiltscope("predict", "study", "--objective", "sft", "--json", cwd=place).stdout)
-    assert foretold["primary"] == "chosen_minus_own"
 
 
 @pytest.mark.parametrize(
