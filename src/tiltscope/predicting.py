@@ -99,13 +99,13 @@ def run_forecast(
 def _declared(wanted: Objective | None, recorded: Mapping[str, str | None]) -> _Declared:
     """recorded: {evaluation: the objective its model's run names}. Raises `UsageError` where they disagree."""
     told = {folder: one for folder, one in recorded.items() if one is not None}
+    expected: str | None = wanted or next(iter(told.values()), None)
     for folder, one in told.items():
-        if one != (wanted or next(iter(told.values()))):
-            found = f"{one}, not {wanted or next(iter(told.values()))}"
+        if one != expected:
             raise UsageError(
                 "this model was trained with another objective",
                 where=folder,
-                found=found,
+                found=f"{one}, not {expected}",
                 hint="leave --objective out, and score DPO and SFT apart",
             )
     if told:
@@ -165,12 +165,12 @@ def alike(folders: Sequence[Path]) -> list[Evaluation]:
 def _global_card(foretold: Foretold, observed: Observed, declared: _Declared, line: float | None) -> Card:
     rng = np.random.default_rng(0)
     shown, rows = foretold.shown, foretold.bench.rows
-    texts = ([getattr(row, side) for row in rows] for side in SIDES)
+    chosen, rejected = ([getattr(row, side) for row in rows] for side in SIDES)
     nulls = {
         "swapped labels": np.stack([swapped(shown, declared.objective, rng) for _ in range(_SWAPS)]),
         "random concepts": _shuffled(foretold.made[declared.name], shown, rng),
         "length only": foretold.made["length_only"],
-        "bag of words": word_change(shown, *texts, foretold.own),
+        "bag of words": word_change(shown, chosen, rejected, foretold.own),
     }
     made = {name: one for name, one in foretold.made.items() if name != "length_only"}
     return prediction_card(made, observed, nulls=nulls, primary=declared.name, line=line)

@@ -44,7 +44,7 @@ class LocalShown:
     def own_contrast(self) -> np.ndarray:
         """(n_kinds, m) in sd: how own answers to a kind differ from the rest, where the lesson is about own answers."""
         own = self.shown.own.mean(axis=1) / self.shown.sd
-        return _contrast(self.own) @ own * (self.objective == "sft")
+        return np.asarray(_contrast(self.own) @ own * (self.objective == "sft"))
 
     @cached_property
     def at_stake(self) -> np.ndarray:
