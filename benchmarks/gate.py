@@ -1,6 +1,6 @@
 """Does the data gate stop what leans anew, let pass what does not, and name the right rows? Traits in real pairs.
 
-    python benchmarks/gate.py DATA --work WORK [--seeds 40]
+    python benchmarks/gate.py DATA --work WORK --first 200 [--seeds 40]
 
 DATA is audited once with the embedded model (one autoencoder, one reading): the approved study. Its answers are cut
 to what was read of them, since no audit sees more. Only planted answers are read again. A seed makes two candidates:
@@ -18,9 +18,10 @@ The gate is one line, `data: no new lean`, against the approved study. Beside it
 by prompts into two halves, 40 times; one half is the candidate of the other, with no pair in common (the splits are of
 one sample, so their interval is too narrow).
 
-Said before looking at seeds 0 to 39 (everything was tried out on seeds from 100): a bad set counts as *blocked with the
-right rows named* when the verdict fails, at least 9 of the first 10 rows it names are planted, and of all it names at
-least 75 % are planted, and they are at least half of the planted ones. Intervals are Wilson's.
+Said before looking at any reported seed: a bad set counts as *blocked with the right rows named* when the verdict fails,
+at least 9 of the first 10 rows it names are planted, and of all it names at least 75 % are planted, and they are at
+least half of the planted ones. Intervals are Wilson's. Everything was tried out on seeds from 100 to 118; seeds 0 to 39
+were a first run, after which the order of rows was made better; 200 to 239 are reported.
 
 Tracing: average precision for the planted rows (5 % of all). `verdict`: rows that the approved study does not hold, in
 the order of the verdict, those too that it does not name; `no row known`: the same order where any row might be new;
@@ -248,19 +249,22 @@ def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
         "recall": recall,
         "first": first,
         "right": verdict.outcome == "fail" and first >= 9 and precision >= 0.75 and recall >= 0.5,
-        "tracing": tracing(grown, found),
+        "tracing": tracing(grown, found, ground),
         "cleaning": cleaning(grown, named, ground),
     }
 
 
-def tracing(grown: Grown, found: dict[str, Any]) -> dict[str, float]:
+def tracing(grown: Grown, found: dict[str, Any], ground: Ground) -> dict[str, float]:
     """Average precision of every order of rows."""
     planted, features = grown.signs[1] != 0, grown.after.features
     changed = np.flatnonzero(planted | (grown.signs[0] != 0))
-    score = np.zeros(len(planted))
-    for lean in found["leans"]:
-        score += lean["z"] * disparity(features, lean["latent"])
-    order = np.argsort(-score, kind="stable")
+    anew = tuple(fingerprint("anew", pair.id) for pair in grown.after.pairs.rows)
+    rows = tuple(replace(pair, id=id) for pair, id in zip(grown.after.pairs.rows, anew, strict=True))
+    unknown = Aligned(replace(grown.after.pairs, rows=rows), replace(features, pair_ids=anew))
+    at = {id: i for i, id in enumerate(anew)}
+    any_row = [at[row["pair_id"]] for row in gate(grown.before, unknown, ground)[1]["rows"]]
+    here = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
+    new_row = [here[row["pair_id"]] for row in found["rows"]]
     longer = np.argsort(features.rejected.n_tokens - features.chosen.n_tokens, kind="stable")
     rng = np.random.default_rng(0)
     chance = [
@@ -268,8 +272,8 @@ def tracing(grown: Grown, found: dict[str, Any]) -> dict[str, float]:
         for rows in (np.arange(len(planted)), changed)
     ]
     return {
-        "verdict": average_precision(order[np.isin(order, changed)], planted) if found["leans"] else 0.0,
-        "no row known": average_precision(order, planted) if found["leans"] else 0.0,
+        "verdict": average_precision(new_row, planted),
+        "no row known": average_precision(any_row, planted),
         "trace": average_precision(traced(features, found), planted),
         "any order": float(chance[0]),
         "any order of changed rows": float(chance[1]),

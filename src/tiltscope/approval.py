@@ -32,6 +32,8 @@ LEVEL = 0.01
 
 _RARE = 0.1
 """A row is named when at most this share of the approved rows leans as much with the list."""
+_FEWEST, _TOLD = 5, 2.5
+"""From so few rows, and from such a z, is read what else the rows share."""
 _READ, _SHOWN = 40, 4
 
 
@@ -45,9 +47,9 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
 
     Returns:
         JSON-able: the counts; `smallest`: in so many pairs a latent that was never there must be on one side to be
-        listed; leans (latent, direction, before, after, change, z, p), surest first; rows (pair_id, row, score),
-        strongest first, of those that the approved data do not hold. A row's score is the sum of its u over the list,
-        in the list's directions and weighted by |z|; rows above nine tenths of the approved ones are named.
+        listed; leans (latent, direction, before, after, change, z, p), surest first; rows (pair_id, row, score, named),
+        strongest first, those that the approved data do not hold. Rows that lean with the list show which latents
+        they share beyond it; by all of those every row is scored, and named are those above nine tenths of the approved.
 
     Raises:
         StaleProductError: the two were read through different scopes.
@@ -144,21 +146,48 @@ def _told(latent: int, before: np.ndarray, after: np.ndarray, z: np.ndarray, p: 
 
 
 def _rows(candidate: Opened, sides: Sequence[_Side], listed: np.ndarray, z: np.ndarray) -> list[dict[str, Any]]:
-    """Rows that are new and lean with the list; where no row is new (only removed ones moved a lean), any row."""
-    scores = [np.asarray(side.u[:, listed] @ z).ravel() for side in sides]
-    usual = max(0.0, float(np.quantile(scores[0], 1 - _RARE)))
+    """All rows that are new, and which of them are named; where none is new (rows were removed), all rows."""
+    rows = {pair.id: pair.row for pair in candidate.rows}
     held = frozenset(sides[0].pair_ids)
     fresh = np.array([pair_id not in held for pair_id in sides[1].pair_ids])
-    above = np.flatnonzero((scores[1] > usual) & (fresh if fresh.any() else True))
-    order = above[np.lexsort((above, -scores[1][above]))].tolist()
-    pairs = candidate.rows
-    return [{"pair_id": pairs[i].id, "row": pairs[i].row, "score": round(float(scores[1][i]), 3)} for i in order]
+    fresh = fresh if fresh.any() else ~fresh
+    weights = np.zeros(sides[0].u.shape[1])
+    weights[listed] = z
+    first, usual = _scored(sides, weights)
+    like = fresh & (first > usual)
+    like = like if like.sum() >= _FEWEST else fresh & (first > 0)
+    scores, usual = _scored(sides, _shared(sides, like))
+    told = []
+    for i in np.lexsort((np.arange(len(scores)), -scores)).tolist():
+        if fresh[i]:
+            pair, score = candidate.features.pair_ids[i], float(scores[i])
+            told.append({"pair_id": pair, "row": rows[pair], "score": round(score, 3), "named": score > usual})
+    return told
+
+
+def _scored(sides: Sequence[_Side], weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scores of the candidate's rows, and what nine tenths of the approved rows do not exceed."""
+    old, new = (np.asarray(side.u @ weights).ravel() for side in sides)
+    return new, max(0.0, float(np.quantile(old, 1 - _RARE)))
+
+
+def _shared(sides: Sequence[_Side], like: np.ndarray) -> np.ndarray:
+    """Weights of all latents by which some rows differ from the approved ones: difference over variance, where told.
+
+    Often no single latent is the trait, and the list holds few of the many that it moves.
+    """
+    old, n_like = sides[0], max(int(like.sum()), 1)
+    mean = old.lean
+    variance = np.asarray(old.u.multiply(old.u).mean(axis=0)).ravel() - mean**2
+    difference = np.asarray(sides[1].u[np.flatnonzero(like)].sum(axis=0)).ravel() / n_like - mean
+    told = np.abs(difference) * np.sqrt(n_like) > _TOLD * np.sqrt(variance + 0.02)
+    return np.where(told, difference / (variance + 0.05), 0.0)
 
 
 def with_words(found: Mapping[str, Any], candidate: Opened) -> dict[str, Any]:
     """Return what `new_leans` found with `words` in each lean: where its latent fires in the rows named."""
     by_id = {pair.id: pair for pair in candidate.rows}
-    pairs = [by_id[row["pair_id"]] for row in found["rows"][:_READ]]
+    pairs = [by_id[row["pair_id"]] for row in found["rows"][:_READ] if row["named"]]
     return {**found, "leans": [{**one, "words": _words(one, pairs, candidate)} for one in found["leans"]]}
 
 

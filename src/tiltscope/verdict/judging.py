@@ -246,7 +246,7 @@ def _no_new(rule: DataRule, seen: float, new: Row | None, study: str) -> Result:
             f"look at the rows; take them out: tiltscope clean DATA --study {study} --verdict VERDICT --out cleaned "
             f"(VERDICT: the --out of this gate); or approve them: --approved {study} from now on"
         )
-        ids, rows = (tuple(row[key] for row in new["rows"]) for key in ("pair_id", "row"))
+        ids, rows = (tuple(row[key] for row in new["rows"] if row["named"]) for key in ("pair_id", "row"))
         return Result(said, rule.where, "fail", why, float(leans[0]["change"]), None, None, (), ids, fix, rows)
     sight = f"one that {least} of {n} pairs carry would have been seen"
     if least > seen * n:
