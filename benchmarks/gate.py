@@ -18,7 +18,7 @@ The gate is one line, `data: no new lean`, against the approved study. Beside it
 by prompts into two halves, 40 times; one half is the candidate of the other, with no pair in common (the splits are of
 one sample, so their interval is too narrow).
 
-Said before looking at any reported seed: a bad set counts as *blocked with the right rows named* when the verdict fails,
+Said before looking at a reported seed: a bad set counts as *blocked with the right rows named* when the verdict fails,
 at least 9 of the first 10 rows it names are planted, and of all it names at least 75 % are planted, and they are at
 least half of the planted ones. Intervals are Wilson's. Everything was tried out on seeds from 100 to 118; seeds 0 to 39
 were a first run, after which the order of rows was made better; 200 to 239 are reported.

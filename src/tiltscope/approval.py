@@ -49,7 +49,7 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         JSON-able: the counts; `smallest`: in so many pairs a latent that was never there must be on one side to be
         listed; leans (latent, direction, before, after, change, z, p), surest first; rows (pair_id, row, score, named),
         strongest first, those that the approved data do not hold. Rows that lean with the list show which latents
-        they share beyond it; by all of those every row is scored, and named are those above nine tenths of the approved.
+        they share beyond it; by all of those every row is scored; named are those above nine tenths of the approved.
 
     Raises:
         StaleProductError: the two were read through different scopes.
