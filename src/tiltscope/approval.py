@@ -157,11 +157,13 @@ def _rows(candidate: Opened, sides: Sequence[_Side], listed: np.ndarray, z: np.n
     like = fresh & (first > usual)
     like = like if like.sum() >= _FEWEST else fresh & (first > 0)
     scores, usual = _scored(sides, _shared(sides, like))
+    named = fresh & (scores > usual)
+    named = named if named.any() else like  # all that leans anew is common in the approved rows
     told = []
     for i in np.lexsort((np.arange(len(scores)), -scores)).tolist():
         if fresh[i]:
-            pair, score = candidate.features.pair_ids[i], float(scores[i])
-            told.append({"pair_id": pair, "row": rows[pair], "score": round(score, 3), "named": score > usual})
+            pair, score = candidate.features.pair_ids[i], round(float(scores[i]), 3)
+            told.append({"pair_id": pair, "row": rows[pair], "score": score, "named": bool(named[i])})
     return told
 
 
