@@ -2,9 +2,9 @@
 
     pip install 'tiltscope[bench]' && python benchmarks/figures.py
 
-Reads benchmarks/results/prediction-*.json, residual.json and discovery.json, those that are there; writes SVGs to
-docs/figures/. The same results give the same bytes. Colours: Okabe and Ito 2008, told apart without colour vision, and
-every line has a marker of its own.
+Reads benchmarks/results/prediction-*.json, residual.json, discovery.json and selectivity-flat.json, those that are
+there; writes SVGs to docs/figures/. The same results give the same bytes. Colours: Okabe and Ito 2008, told apart
+without colour vision, and every line has a marker of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
             result = json.loads(path.read_text())
             if "units" in result["card"]:
                 save(prediction(result["card"]), path.stem)
-        for name, draw in (("residual", residual), ("discovery", discovery)):
+        for name, draw in (("residual", residual), ("discovery", discovery), ("selectivity-flat", selectivity)):
             if (RESULTS / f"{name}.json").exists():
                 save(draw(json.loads((RESULTS / f"{name}.json").read_text())), name)
 
@@ -112,6 +112,31 @@ def residual(result: dict[str, Any]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of the variance of the observed change")
     axes.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8, handlelength=1)
+    return figure
+
+
+def selectivity(result: dict[str, Any]) -> Figure:
+    """Rates at the start, after plain training and under the plan: the suppressed style, and its siblings."""
+    figure = canvas(8, 2.4)
+    axes = figure.subplots()
+    (arm,) = result["arms"]
+    names = sorted(arm["styles"], key=lambda id: (id != arm["target"], -arm["styles"][id]["added"][0]))
+    for place, id in enumerate(names):
+        one = arm["styles"][id]
+        axes.plot([100 * one["start"], 100 * one["plain"]], [place, place], color="#BBBBBB", lw=5, zorder=1)
+        for name, colour, marker in (("start", GREY, "|"), ("plain", COLOURS[1], "o"), ("arm", COLOURS[0], "D")):
+            axes.plot(
+                100 * one[name], place, marker, color=colour, ms=9 if marker == "|" else 6, mew=2 * (marker == "|")
+            )
+        axes.text(101, place, f"{100 * one['closed'][0]:.0f} % closed", va="center", fontsize=8)
+    for label, colour, marker in (("before", GREY, "|"), ("plain DPO", COLOURS[1], "o"), ("planned", COLOURS[0], "D")):
+        axes.plot([], [], marker, color=colour, label=label)
+    said = ["suppressed: " + id if id == arm["target"] else id for id in names]
+    axes.set_yticks(range(len(names)), [one.replace("_", " ") for one in said])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("answers that show it, %")
+    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
     return figure
 
 
