@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltscope.acting import ground_of, open_reading
-from tiltscope.aims import own_sample
+from tiltscope.aims import NEW_TOKENS, own_sample
 from tiltscope.artifact import fingerprint, write_json
 from tiltscope.behaviours import RULES
 from tiltscope.errors import UsageError
@@ -350,16 +350,26 @@ def _names(study: Path) -> dict[int, str]:
 def _traits(foretold: Foretold, objective: Objective, start: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     """Rates by rule, from those in `start`, the starting model's answers by prompt.
 
-    DPO leaves the rejected answers behind, SFT the model's own to prompts of the pairs.
+    DPO leaves the rejected answers behind, SFT the model's own to prompts of the pairs. Those end after `NEW_TOKENS`,
+    so the chosen ones they are set against are cut there too: what comes with length would else be foretold too high.
     """
     rows = foretold.bench.rows
     chosen, rejected = (_marked([getattr(row, side) for row in rows]) for side in SIDES)
     now = np.stack([_marked(some) for some in start])
-    left = rejected if objective == "dpo" else _marked([text for some in foretold.own for text in some])
+    left = rejected
+    if objective == "sft":
+        left = _marked([text for some in foretold.own for text in some])
+        chosen = _marked([_as_asked(row, foretold.bench.ground.features) for row in rows])
     at_stake = np.flatnonzero((chosen != rejected).sum(axis=0) >= 20)
     ids = [RULES[i].id for i in at_stake]
     made = forecast_traits(ids, chosen[:, at_stake], left[:, at_stake], now[:, :, at_stake])
     return [{**asdict(one), "name": RULES[i].name} for i, one in zip(at_stake, made, strict=True)]
+
+
+def _as_asked(row: Pair, features: Features) -> str:
+    """The chosen answer as far as an answer of the model goes."""
+    ends = features.span(row.id, "chosen").ends
+    return row.chosen if len(ends) <= NEW_TOKENS else row.chosen[: int(ends[NEW_TOKENS - 1])]
 
 
 def _marked(texts: Sequence[str]) -> np.ndarray:
