@@ -242,3 +242,19 @@ def test_a_trait_that_the_labels_push_is_foretold_to_rise_and_its_neighbour_to_s
 def test_rates_saturate_and_never_leave_0_to_1() -> None:
     pushed, _ = forecast_traits(["a", "b"], *rates(6.0))
     assert 0 < pushed.low < pushed.after < pushed.high < 1
+
+
+def test_a_chosen_answer_counts_as_far_as_an_answer_of_the_model_goes() -> None:
+    from types import SimpleNamespace
+
+    from tiltscope.aims import NEW_TOKENS
+    from tiltscope.predicting import _as_asked
+
+    words = [f"w{i} " for i in range(2 * NEW_TOKENS)]
+    row = SimpleNamespace(id="a", chosen="".join(words))
+
+    def features(n: int) -> SimpleNamespace:
+        return SimpleNamespace(span=lambda pair_id, side: SimpleNamespace(ends=np.cumsum([len(w) for w in words[:n]])))
+
+    assert _as_asked(row, features(2 * NEW_TOKENS)) == "".join(words[:NEW_TOKENS])
+    assert _as_asked(row, features(NEW_TOKENS)) == row.chosen
