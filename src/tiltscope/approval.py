@@ -108,12 +108,7 @@ class _Side:
 def _tested(old: _Side, new: _Side) -> stats.Changes:
     codes = joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups))
     n_groups = 1 + max(int(each.max(initial=-1)) for each in codes)
-    before, after = (
-        sparse.csr_array(
-            (np.full(len(each), 1 / max(len(each), 1)), (each, np.arange(len(each)))), (n_groups, len(each))
-        )
-        for each in codes
-    )
+    before, after = (_means(each, n_groups) for each in codes)
     balance = np.asarray(after.sum(axis=1) - before.sum(axis=1)).ravel()
     n_old, n_new = len(old.groups), len(new.groups)
     mean = (n_old * old.lean + n_new * new.lean) / (n_old + n_new)
