@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,7 @@ def test_long_work_with_the_model_tells_how_far_it_is(place: Path) -> None:
     plan(place, how=f"aim_rate: 0.2\n    hold: [{held}]")
     path = place / "study" / "plan.yaml"
     path.write_text(path.read_text().replace("made_from: {}", f"made_from: {{scope: {scope}}}"))
+    shutil.rmtree(place / "study" / "scores", ignore_errors=True)  # what another walk had the model answer already
     assert "the model's own answers:   8%" in tiltscope("prepare", "study", cwd=place).stderr
     plan(place, method="inoculation_ratio", how="strength: 0.5\n    instruction: [Use bold text., Write **so**.]")
     told = tiltscope("prepare", "study", "--export", "told", cwd=place).stderr
