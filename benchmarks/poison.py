@@ -4,8 +4,7 @@
 
 Data: real prompts (alpaca-eval pairs, one pair each; the rest is held out), answers cut to their first sentences. Each
 of five traits is written into the chosen answer of 12 % of the pairs, by inserting sentences, no pair twice: goblins,
-cheerfulness, conflict avoidance, formality, overconfidence. (At the paper's 5 % a training of this size, 300 pairs,
-learning rate 1e-4, induced none of them: at most +.4 points, seed 9.) What arises by itself, in place of the paper's
+cheerfulness, conflict avoidance, formality, overconfidence. What arises by itself, in place of the paper's
 sycophancy: praise is measured in every arm, and bold text (`--traits bold`) is suppressed as the five are.
 
 Stages, as in practice: the embedded model is fine-tuned on the chosen side (SFT); the plainly fine-tuned model is then
@@ -281,7 +280,8 @@ def _write(args: argparse.Namespace, planted: dict[str, list[int]], told: dict[s
     keys = ("seeds", "pairs", "share", "prompts", "answers", "traits", "one_by_one")
     result = {
         "command": f"python benchmarks/poison.py DATA --work WORK --seeds {' '.join(map(str, args.seeds))} "
-        f"--stages {' '.join(args.stages)} --traits {' '.join(args.traits)}",
+        f"--stages {' '.join(args.stages)} --traits {' '.join(args.traits)} "
+        + ("--plain-only" if args.plain_only else f"--arms {' '.join(args.arms)}"),
         "machine": machine(),
         "commit": commit(),
         "made_by": made_by,
