@@ -55,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trace": {"artifact", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "pairs", "report", "stats"},
-    "approval": {"concepts", "difference", "errors", "naming", "pairs", "stats", "study"},
+    "approval": {"concepts", "difference", "naming", "pairs", "stats", "study"},
     "recipe": {"artifact", "errors"},
     "interventions": {"errors", "recipe"},
     "export": {"artifact"},

@@ -17,8 +17,7 @@ from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope import stats
 from tiltscope.concepts import fires
-from tiltscope.difference import joint_groups
-from tiltscope.errors import StaleProductError
+from tiltscope.difference import check_one_scope, joint_groups
 from tiltscope.naming.words import word_at
 
 if TYPE_CHECKING:
@@ -55,13 +54,8 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         StaleProductError: the two were read through different scopes.
     """
     sides = [_Side.of(one) for one in (approved, candidate)]
-    if approved.features.scope_fingerprint != candidate.features.scope_fingerprint:
-        raise StaleProductError(
-            "these were read through different scopes, so their latents are not the same things",
-            where=f"{approved.folder} and {candidate.folder}",
-            found=f"scopes {approved.features.scope_fingerprint} and {candidate.features.scope_fingerprint}",
-            hint=f"read the candidate again: tiltscope read DATA --out STUDY --sae {approved.folder / 'scope'}",
-        )
+    where = approved.folder, candidate.folder
+    check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
     changes = _tested(*sides)
     before, after = sides[0].lean, sides[1].lean
     z = changes.z * _away(before, after)

@@ -26,7 +26,7 @@ from tiltscope.report.words import concept_name
 if TYPE_CHECKING:
     from tiltscope.features import Features
 
-__all__ = ["diff_studies", "joint_groups", "render_diff"]
+__all__ = ["check_one_scope", "diff_studies", "joint_groups", "render_diff"]
 
 Row = Mapping[str, Any]
 
@@ -82,13 +82,7 @@ def diff_studies(a: Path, b: Path) -> dict[str, Any]:
         ProductError: a product is missing or damaged.
     """
     old, new = _open(a), _open(b)
-    if old.features.scope_fingerprint != new.features.scope_fingerprint:
-        raise StaleProductError(
-            "these studies were read through different scopes, so their latents are not the same things",
-            where=f"{a} and {b}",
-            found=f"scopes {old.features.scope_fingerprint} and {new.features.scope_fingerprint}",
-            hint=f"read the second dataset through the first scope: tiltscope audit DATA --out {b} --sae {a / 'scope'}",
-        )
+    check_one_scope(old.features, new.features, where=(a, b), hint=f"tiltscope audit DATA --out {b}")
     findings = _findings(old, new)
     order = [state for state, _ in _STATES]
     findings.sort(key=lambda one: (order.index(one["state"]), -_size(one["change"]), one["id"]))
@@ -306,6 +300,17 @@ def _joint_groups(old: _Study, new: _Study) -> np.ndarray:
     """Witness numbers for the confirm rows of A, then of B."""
     first, second = joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups))
     return np.concatenate([first[old.confirm], second[new.confirm]])
+
+
+def check_one_scope(old: Features, new: Features, *, where: tuple[Path, Path], hint: str) -> None:
+    """Raise `StaleProductError` where two studies were read through different scopes; hint: how to read the second."""
+    if old.scope_fingerprint != new.scope_fingerprint:
+        raise StaleProductError(
+            "these studies were read through different scopes, so their latents are not the same things",
+            where=f"{where[0]} and {where[1]}",
+            found=f"scopes {old.scope_fingerprint} and {new.scope_fingerprint}",
+            hint=f"read the second dataset through the first scope: {hint} --sae {where[0] / 'scope'}",
+        )
 
 
 def joint_groups(
