@@ -40,12 +40,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +51,8 @@ from typing import Any
 
 import numpy as np
 from discovery import _exchanged as exchanged
-from scipy import optimize, sparse
+from preference import Judge
+from steps import commit, machine
 
 from tiltscope import stats
 from tiltscope.approval import new_leans
@@ -72,7 +71,6 @@ RESULT = Path(__file__).parent / "results" / "gate.json"
 VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 LIMITS = "limits:\n  data: no new lean\n"
 SHARE, FIRST, INNOCENT = 0.05, 10, 1000
-N_WORDS, CHARACTERS, RIDGE = 2000, 800, 30.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def part(data: Aligned, rows: np.ndarray) -> Aligned:
 
 def _held(seed: int, ground: Ground) -> dict[str, Any]:
     """One seed, read back where it was finished before with the same code of ours and the same features."""
-    key = fingerprint(seed, ground.approved.features.fingerprint, _commit(), Path(__file__).read_bytes())
+    key = fingerprint(seed, ground.approved.features.fingerprint, commit(), Path(__file__).read_bytes())
     path = ground.work / "sets" / f"{key}.json"
     try:
         body: dict[str, Any] = read_json(path, verb="")
@@ -323,54 +321,7 @@ def cleaning(grown: Grown, named: np.ndarray, ground: Ground) -> dict[str, Any]:
     }
 
 
-class Judge:
-    """A bag-of-words Bradley-Terry model, asked about held-out pairs; the words are those of the approved pairs."""
-
-    def __init__(self, approved: Sequence[Pair], held_out: Sequence[Pair]) -> None:
-        counts = Counter(word for pair in approved for text in _sides(pair) for word in set(_words(text)))
-        common = sorted(counts, key=lambda word: (-counts[word], word))[:N_WORDS]
-        self._at = {word: i for i, word in enumerate(common)}
-        self._x = self._differences(held_out)
-        self.groups = [pair.group for pair in held_out]
-        self.approved = self.right(approved).astype(float)
-
-    def right(self, rows: Sequence[Pair]) -> np.ndarray:
-        """(n_held_out,) bool: does the model of these rows prefer what people preferred?"""
-        x = self._differences(rows)
-
-        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            margin = x @ weights
-            pull = -1 / (1 + np.exp(margin))
-            return float(np.logaddexp(0, -margin).sum() + RIDGE / 2 * weights @ weights), x.T @ pull + RIDGE * weights
-
-        fitted = optimize.minimize(loss, np.zeros(len(self._at)), jac=True, method="L-BFGS-B").x
-        return np.asarray(self._x @ fitted > 0)
-
-    def _differences(self, rows: Sequence[Pair]) -> sparse.csr_array:
-        at, to, values = [], [], []
-        for i, pair in enumerate(rows):
-            for sign, text in zip((1, -1), _sides(pair), strict=True):
-                for word, count in Counter(_words(text)).items():
-                    if word in self._at:
-                        at.append(i)
-                        to.append(self._at[word])
-                        values.append(sign * np.log1p(count))
-        return sparse.csr_array((values, (at, to)), shape=(len(rows), len(self._at)))
-
-
-def _sides(pair: Pair) -> tuple[str, str]:
-    return pair.chosen[:CHARACTERS], pair.rejected[:CHARACTERS]
-
-
-def _words(text: str) -> list[str]:
-    return text.lower().split()
-
-
 # --- the table --------------------------------------------------------------------------------------------------------
-
-
-def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]) -> dict[str, Any]:
@@ -383,8 +334,8 @@ def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]
     return {
         "command": f"python benchmarks/gate.py DATA --work WORK --seeds {args.seeds}"
         + (f" --first {args.first}" if args.first else ""),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "commit": _commit(),
+        "machine": machine(),
+        "commit": commit(),
         "limits": LIMITS,
         "n_pairs": len(ground.approved.pairs.rows),
         "n_held_out": len(ground.judge.groups),
