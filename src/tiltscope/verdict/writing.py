@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from tiltscope.artifact import FORMAT_VERSION, write_bytes, write_json, write_text
 from tiltscope.behaviours.measured import library
 from tiltscope.evaluation.tables import escaped
-from tiltscope.report import visible
+from tiltscope.report import visible, wrapped
 from tiltscope.verdict.judging import Result, Verdict
 from tiltscope.verdict.limits import GRAMMAR
 
@@ -43,7 +43,10 @@ def as_text(verdict: Verdict) -> str:
     """Return the verdict for a terminal, a rule per paragraph."""
     lines = [f"{verdict.outcome}: {visible(verdict.subject)}", ""]
     for one in verdict.results:
-        lines += [f"{_WORDS[one.outcome]}  {visible(one.rule)}", f"      {visible(one.why)}"]
+        lines += [
+            f"{_WORDS[one.outcome]}  {visible(one.rule)}",
+            *(f"      {line}" for line in wrapped(visible(one.why), 74)),
+        ]
         lines += [f"      {line}" for line in _help(one)]
     return "\n".join(lines)
 
