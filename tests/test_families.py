@@ -16,7 +16,7 @@ EMOJI = rng.choice([-1.0, 0.0, 1.0], N, p=[0.1, 0.5, 0.4])
 
 
 def heads(columns: list[np.ndarray], findings: list[Finding]) -> list[int]:
-    return group_findings(findings, sparse.csc_array(np.column_stack(columns).astype(np.float32)), GROUND)
+    return group_findings(findings, sparse.csc_array(np.column_stack(columns).astype(np.float32)), GROUND, GROUND)
 
 
 def noisy(u: np.ndarray, share: float) -> np.ndarray:

@@ -148,7 +148,7 @@ def test_a_trait_in_two_percent_of_a_thousand_pairs_is_found(rare: Contrast) -> 
     assert found.confirmed
     assert found.direction == "more"
     n = round(found.at_stake * found.n_pairs)
-    assert found.p == pytest.approx(binom.sf(n - 1, n, 0.5))
+    assert found.p == pytest.approx(2 * binom.sf(n - 1, n, 0.5))
     assert 0 < found.ci_low < found.effect == pytest.approx(found.ci_high)
     assert {h.concept.id for h in rare.hypotheses if h.confirmed} == {"L120"}
 
@@ -164,7 +164,7 @@ def test_what_is_rare_is_calibrated_by_itself(rare: Contrast) -> None:
     assert nulls["sharp", "few"]["share_p05"] <= 0.12
 
 
-def test_under_six_groups_nothing_is_tested() -> None:
+def test_under_twelve_groups_nothing_is_tested() -> None:
     pairs, features = made(600, lean=0.5, tied=0.5, seed=12)
     seen = _with_latents(features, [(np.arange(8), np.arange(0))])
     assert not _of(contrast(pairs, seen, NO_NULLS), "L120")
@@ -211,9 +211,12 @@ def test_well_witnessed_cells_keep_every_number_but_q(rare: Contrast) -> None:
     rows = np.random.default_rng(3).permutation(900)
     seen = _with_latents(features, [(rows[:24], rows[:0])])
     with_few = {h.id: h for h in contrast(pairs, seen, NO_NULLS).hypotheses}
-    without = contrast(pairs, seen, replace(NO_NULLS, few_groups=20)).hypotheses
+    without = contrast(pairs, seen, replace(NO_NULLS, few_groups=40)).hypotheses
     assert set(with_few) - {h.id for h in without} == {"g-L120"}
     for h in without:
+        if h.id not in with_few:  # what is listed among the unconfirmed depends on how many there are
+            assert not h.confirmed
+            continue
         one = with_few[h.id]
         same = {"q": h.q, "confirmed": h.confirmed, "verdict": h.verdict, "pair_ids": h.pair_ids, "family": h.family}
         assert plain(replace(one, **same).__dict__) == plain(h.__dict__)

@@ -18,11 +18,12 @@ def pairs(chosen: list[str], rejected: list[str]) -> list[Pair]:
     return [Pair(f"p{i}", (), c, r, f"g{i}", i) for i, (c, r) in enumerate(zip(chosen, rejected, strict=True))]
 
 
-def hypothesis(direction: str = "more", region: str | None = None) -> dict[str, Any]:
+def hypothesis(direction: str = "more", region: str | None = None, estimand: str = "delta") -> dict[str, Any]:
     return {
         "id": "g-C1",
         "concept": {"id": "C1"},
         "direction": direction,
+        "estimand": estimand,
         "region": {"id": region} if region else None,
     }
 
@@ -56,12 +57,13 @@ def test_a_balanced_behaviour_holds_in_about_one_of_twenty_datasets() -> None:
     assert sum(held) <= 20
 
 
-def test_only_the_confirm_half_is_asked() -> None:
+def test_a_comparison_asks_the_confirm_half_alone_and_a_lean_asks_all_pairs() -> None:
     rows = [*bold_in(0.9, 0.1), *bold_in(0.1, 0.9)]
     rows = [Pair(f"p{i}", (), row.chosen, row.rejected, f"g{i}", i) for i, row in enumerate(rows)]
     confirm = np.arange(2 * N) >= N
     assert not check(rows, hypothesis(), confirm=confirm).holds
     assert check(rows, hypothesis(), confirm=~confirm).holds
+    assert check(rows, hypothesis(estimand="tau"), confirm=confirm).effect == pytest.approx(0.0, abs=0.05)
 
 
 def test_a_finding_of_a_region_is_asked_there_alone() -> None:

@@ -16,6 +16,7 @@ from tiltscope.stats import (
     explore_mask,
     flip_regression,
     half_mask,
+    q_of_lists,
     rademacher,
     share_with_interval,
     spline_basis_difference,
@@ -616,3 +617,42 @@ def test_intervals_of_shares_cover_at_the_promised_rate_with_dependent_trials():
         found = share_with_interval(successes, trials)
         covered.append(found.low <= 0.8 <= found.high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+# --- several lists ----------------------------------------------------------------------------------------------------
+
+
+def test_one_list_has_the_q_of_benjamini_and_hochberg() -> None:
+    p = np.random.default_rng(0).random(40) ** 2
+    (q,) = q_of_lists([p], [0.3])
+    assert q == pytest.approx(scipy.stats.false_discovery_control(p))
+
+
+def test_q_of_lists_is_the_larger_of_within_and_weighted_over_all() -> None:
+    rng = np.random.default_rng(1)
+    lists, budget = [rng.random(30) ** 3, rng.random(4) ** 2], [0.8, 0.2]
+    weighted = np.concatenate([np.minimum(p * len(p) / (34 * b), 1) for p, b in zip(lists, budget, strict=True)])
+    over_all = np.split(scipy.stats.false_discovery_control(weighted), [30])
+    for found, p, together in zip(q_of_lists(lists, budget), lists, over_all, strict=True):
+        assert found == pytest.approx(np.maximum(scipy.stats.false_discovery_control(p), together))
+
+
+def test_lists_without_tests_give_their_budget_away_and_nan_is_no_test() -> None:
+    p = np.array([0.01, np.nan, 0.3])
+    alone, empty = q_of_lists([p, []], [0.1, 0.9])
+    assert alone == pytest.approx([0.02, np.nan, 0.3], nan_ok=True)
+    assert len(empty) == 0
+
+
+def test_with_nothing_to_find_any_list_speaks_in_at_most_one_of_ten_studies() -> None:
+    rng = np.random.default_rng(2)
+    called = 0
+    for _ in range(2000):
+        lists = [rng.random(m) for m in (300, 1, 12, 40)]
+        called += any((q <= 0.1).any() for q in q_of_lists(lists, [0.5, 0.1, 0.15, 0.25]))
+    assert 0.07 < called / 2000 < 0.118
+
+
+def test_a_list_without_a_budget_is_refused() -> None:
+    with pytest.raises(ValueError, match="budget"):
+        q_of_lists([[0.1], [0.2]], [1.0, 0.0])

@@ -1,4 +1,4 @@
-"""Are the p-values honest on these data? Two nulls, computed on the confirm half.
+"""Are the p-values honest on these data? Two nulls, computed on the pairs that test: leans all, comparisons confirm.
 
 In:  the bench, the views (what is measured, and in which regions), and the leans that are seen in one place only.
 Out: per null and view: share of p < .05, and share of draws in which Benjamini-Hochberg at q rejects anything.
@@ -15,10 +15,10 @@ import numpy as np
 
 from tiltscope import stats
 from tiltscope.cells import Bench, Half, design
-from tiltscope.few import OwnPlace, witnesses
+from tiltscope.few import OwnPlace, are_few, witnesses
 from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
-from tiltscope.stats.score import cautious_p, flip_scores, tau_score_flips, wild_scores
+from tiltscope.stats.score import cautious_p, cautious_p_two, flip_scores, tau_score_flips, wild_scores
 
 __all__ = ["adjusted_null", "calibrate", "sample_cells", "sharp_null", "summary"]
 
@@ -30,7 +30,8 @@ def calibrate(views: Sequence[View], bench: Bench, own: Sequence[OwnPlace] = ())
     """Return one entry per null and view: null, view, n_cells, n_draws, share_p05, any_rejection, mc_se.
 
     sharp: labels flip by group, everything is computed again. adjusted: the fitted values without the tested term plus
-    group-signed residuals, lengths as observed. Tests are one-sided in a direction fixed beforehand by the seed.
+    group-signed residuals, lengths as observed. Leans are tested two-sided, comparisons one-sided in a direction fixed
+    beforehand by the seed.
     Leans that are tested exactly, everywhere ("few") or in the one place they are seen in ("own"), stand by themselves.
     """
     entries = [*_of_leans("few", _few_leans(views, bench), bench), *_of_leans("own", _own_leans(own, bench), bench)]
@@ -47,7 +48,7 @@ def calibrate(views: Sequence[View], bench: Bench, own: Sequence[OwnPlace] = ())
 
 
 def sample_cells(views: Sequence[View], bench: Bench, limit: int) -> list[_Cell]:
-    """Return a seeded sample of at most `limit` cells with enough witnesses on the confirm half."""
+    """Return a seeded sample of at most `limit` cells with enough witnesses on the pairs that test them."""
     sizes = [len(measures.concepts) * max(len(regions), 1) for _, measures, regions in views]
     order = np.random.default_rng(bench.settings.seed).permutation(sum(sizes))
     cells: list[_Cell] = []
@@ -68,11 +69,15 @@ def sample_cells(views: Sequence[View], bench: Bench, limit: int) -> list[_Cell]
 def _seen(cell: _Cell, bench: Bench) -> bool:
     measures, column, region = cell
     _, a = measures.columns([column])
-    stake = (a[bench.confirm.rows, 0] > 0) * 1.0
-    inside = np.ones(len(stake)) if region is None else region.inside[bench.confirm.rows] * 1.0
-    sides = [stake * inside] if region is None else [stake * inside, stake * (1 - inside)]
-    least = min(int((bench.confirm.clusters.group_sums(side) > 0).sum()) for side in sides)
+    if region is None:
+        return _n_groups(a[:, 0] > 0, bench.whole) >= 2 * bench.settings.min_groups
+    stake, inside = a[bench.confirm.rows, 0] > 0, region.inside[bench.confirm.rows]
+    least = min(_n_groups(stake & side, bench.confirm) for side in (inside, ~inside))
     return least >= bench.settings.min_groups
+
+
+def _n_groups(at_stake: np.ndarray, half: Half) -> int:
+    return int((half.clusters.group_sums(at_stake * 1.0) > 0).sum())
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,6 @@ class _Lean:
     u: np.ndarray
     half: Half
     unit: float | None
-    direction: int
 
 
 def _few_leans(views: Sequence[View], bench: Bench) -> list[_Lean]:
@@ -91,10 +95,9 @@ def _few_leans(views: Sequence[View], bench: Bench) -> list[_Lean]:
     rng = np.random.default_rng(bench.settings.seed)
     for name, measures, _ in views:
         if name == "global" and measures.concepts:
-            few = rng.permutation(np.flatnonzero(witnesses(measures, bench).few(bench)))
+            few = rng.permutation(np.flatnonzero(are_few(witnesses(measures, bench.whole), bench.settings)))
             for column in few[: bench.settings.n_null_cells - len(leans)].tolist():
-                u, direction = _column(measures, column, bench.confirm), _direction((measures, column, None), bench)
-                leans.append(_Lean(u, bench.confirm, measures.unit(column), direction))
+                leans.append(_Lean(_column(measures, column, bench.whole), bench.whole, measures.unit(column)))
     return leans
 
 
@@ -102,11 +105,9 @@ def _own_leans(own: Sequence[OwnPlace], bench: Bench) -> list[_Lean]:
     order = np.random.default_rng(bench.settings.seed).permutation(len(own))
     leans = []
     for place in (own[i] for i in order[: bench.settings.n_null_cells].tolist()):
-        rows = bench.confirm.rows[place.region.inside[bench.confirm.rows]]
-        half = Half.of(rows, bench.groups, bench.spline)
+        half = Half.of(np.flatnonzero(place.region.inside), bench.groups, bench.spline)
         unit = place.measures.unit(place.column) if place.few else None
-        direction = _direction((place.measures, place.column, place.region), bench)
-        leans.append(_Lean(_column(place.measures, place.column, half), half, unit, direction))
+        leans.append(_Lean(_column(place.measures, place.column, half), half, unit))
     return leans
 
 
@@ -130,9 +131,10 @@ def _sharp_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
     u, clusters = lean.u, lean.half.clusters
     if lean.unit is None:
         t, score = stats.tau_flips(u, clusters, signs), tau_score_flips(u, clusters, signs)
-        return cautious_p(t, stats.tau_test(u, clusters).df, score, lean.direction)
+        return cautious_p_two(t, stats.tau_test(u, clusters).df, score)
     sums = clusters.group_sums(u)
-    return stats.flip_p(stats.FewGroups.of(sums, lean.unit), sums @ signs / lean.unit, lean.direction)
+    few, totals = stats.FewGroups.of(sums, lean.unit), sums @ signs / lean.unit
+    return np.asarray(np.minimum(2 * np.minimum(*(stats.flip_p(few, totals, way) for way in (1, -1))), 1.0))
 
 
 def _adjusted_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
@@ -141,22 +143,29 @@ def _adjusted_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
     tested = columns.shape[1] - 1
     score = wild_scores(lean.u, columns, tested, half.clusters, signs)
     regression = half.equal_length
-    return cautious_p(regression.wild(lean.u, signs), regression.df, score, lean.direction)
+    return cautious_p_two(regression.wild(lean.u, signs), regression.df, score)
 
 
 def sharp_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
     """Return p (n_cells, n_draws) with labels flipped by group."""
-    half = bench.confirm
-    signs = stats.rademacher(half.clusters.n_groups, bench.settings.n_draws, bench.settings.seed)
-    return np.array([_sharp(cell, bench, signs) for cell in cells])
+    return np.array([_sharp(cell, bench, _signs(_tested_on(cell, bench), bench, 0)) for cell in cells])
+
+
+def _tested_on(cell: _Cell, bench: Bench) -> Half:
+    return bench.whole if cell[2] is None else bench.confirm
+
+
+def _signs(half: Half, bench: Bench, more: int) -> np.ndarray:
+    """(n_groups, n_draws): the same for every cell that is tested on these pairs."""
+    return stats.rademacher(half.clusters.n_groups, bench.settings.n_draws, bench.settings.seed + more)
 
 
 def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
     measures, column, region = cell
-    half = bench.confirm
+    half = _tested_on(cell, bench)
     u, a = (x[half.rows, 0] for x in measures.columns([column]))
     if region is None:
-        return _sharp_lean(_Lean(u, half, None, _direction(cell, bench)), signs)
+        return _sharp_lean(_Lean(u, half, None), signs)
     unsigned = np.column_stack([a, a * region.inside[half.rows]])
     flipped = stats.flip_regression(u, half.spline, unsigned, 1, half.clusters, signs)
     score = flip_scores(u, half.spline, unsigned, 1, half.clusters, signs)
@@ -165,17 +174,15 @@ def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
 
 def adjusted_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
     """Return p (n_cells, n_draws) of u* = fit without the tested term + w_g x residual."""
-    half = bench.confirm
-    signs = stats.rademacher(half.clusters.n_groups, bench.settings.n_draws, bench.settings.seed + 1)
-    return np.array([_adjusted(cell, bench, signs) for cell in cells])
+    return np.array([_adjusted(cell, bench, _signs(_tested_on(cell, bench), bench, 1)) for cell in cells])
 
 
 def _adjusted(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
     measures, column, region = cell
-    half = bench.confirm
+    half = _tested_on(cell, bench)
     u, a = measures.columns([column])
     if region is None:
-        return _adjusted_lean(_Lean(u[half.rows, 0], half, None, _direction(cell, bench)), signs)
+        return _adjusted_lean(_Lean(u[half.rows, 0], half, None), signs)
     columns = design(half, a[:, 0], region.inside)
     values, tested = u[half.rows, 0], columns.shape[1] - 1
     regression = stats.RegressionCR2(columns, half.clusters, tested)

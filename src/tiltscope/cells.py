@@ -1,7 +1,7 @@
 """The bench every test stands on: halves of the data, designs, and the cells chosen on one half for the other.
 
 In:  pairs, features, a seed.
-Out: `Bench` (explore and confirm halves with their groups and spline columns), `Found` cells.
+Out: `Bench` (all pairs, and their explore and confirm halves, with groups and spline columns), `Found` cells.
 Refuses: pairs and features that do not match by id, and data with too few witnesses to split.
 """
 
@@ -21,7 +21,10 @@ from tiltscope.pairs import Pair, Pairs
 from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
 
-__all__ = ["Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
+__all__ = ["BUDGET", "Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
+
+BUDGET = {"everywhere": 0.5, "own": 0.1, "region": 0.15, "prompt": 0.25}
+"""How the lists share the error rate: leans everywhere, leans seen in one place only, comparisons of either view."""
 
 _SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
 
@@ -32,17 +35,16 @@ class ContrastSettings:
 
     seed: int = 0
     q: float = 0.10
-    """False discovery rate at which a candidate is confirmed."""
+    """False discovery rate of each list of `BUDGET`, and of all of them together."""
     explore_q: float = 0.5
-    """A view's candidates are its cells under this Benjamini-Hochberg level on the explore half …"""
+    """Comparisons go to the confirm half if they pass this Benjamini-Hochberg level on the explore half …"""
     explore_spare: int = 25
-    """… or with an explore p at which about so many empty cells are expected; singles and clusters apart."""
+    """… or have a p there at which about so many empty ones are expected; singles and clusters apart."""
     min_groups: int = 20
-    """Witnesses that an approximate test needs; a lean with fewer is tested exactly, a comparison not at all."""
-    few_groups: int = 6
-    """With fewer witnesses than this in either half nothing is tested: even if all agreed, p would be over .03."""
-    few_spare: int = 5
-    """As `explore_spare`, for the leans that are tested exactly: one test more costs them more."""
+    """Witnesses a comparison needs inside and outside, in either half. A lean with fewer than two halves' worth is
+    tested exactly."""
+    few_groups: int = 12
+    """A lean with fewer witnesses is not tested: even if all agreed, p would be too large to stand out of thousands."""
     min_pairs: int = 25
     """Regions smaller than this are not displayed, so not tested."""
     n_draws: int = 200
@@ -57,7 +59,7 @@ class ContrastSettings:
 
 @dataclass(frozen=True)
 class Half:
-    """One half of the pairs: row numbers, their groups, their spline columns."""
+    """Some of the pairs (a half, or all): row numbers, their groups, their spline columns."""
 
     rows: np.ndarray
     clusters: stats.Clusters
@@ -82,6 +84,7 @@ class Bench:
     rows: tuple[Pair, ...]
     groups: np.ndarray  # (n_pairs,) int: which witness
     settings: ContrastSettings
+    whole: Half
     explore: Half
     confirm: Half
     halves: tuple[np.ndarray, np.ndarray]  # row numbers of the two halves of explore
@@ -93,9 +96,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Found:
-    """A cell as the explore half sees it: which concept, where, which direction, both halves of explore.
+    """A cell to be told of: which concept, where, which direction, and how two halves of what showed it see it.
 
     few: its groups at stake are counted exactly. own: the lean in the region by itself, compared with nothing.
+    p: of a lean, two-sided, on all pairs; nan for a comparison until the confirm half has had its say.
     """
 
     view: str
@@ -109,6 +113,17 @@ class Found:
     why_not: str = ""
     few: bool = False
     own: bool = False
+    p: float = float("nan")
+
+    @property
+    def listed(self) -> str:
+        """The list it stands in, a key of `BUDGET`."""
+        return "everywhere" if self.region is None else "own" if self.own else self.view
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether it speaks of a lean by itself, tested on all pairs, and not of one lean against another."""
+        return self.region is None or self.own
 
     @property
     def concept(self) -> Concept:
@@ -155,6 +170,7 @@ def set_up(pairs: Pairs, features: Features, settings: ContrastSettings) -> Benc
         rows,
         codes,
         settings,
+        Half.of(np.arange(len(rows)), codes, spline),
         Half.of(np.flatnonzero(explore), codes, spline),
         Half.of(np.flatnonzero(~explore), codes, spline),
         (np.flatnonzero(first), np.flatnonzero(explore & ~first)),

@@ -1,22 +1,22 @@
-"""The confirm half has its say: one test per candidate, one Benjamini-Hochberg over all views.
+"""Cells become hypotheses: the numbers of leans on all pairs, and the test of comparisons on the confirm half.
 
-In:  cells found on the explore half.
+In:  leans with their q, and comparisons that were found on the explore half.
 Out: hypotheses, strongest first, and the disparity of every pair for each.
-Refuses: to test a cell with too few witnesses, or in another direction than the explored one.
+Refuses: to test a cell with too few witnesses, or a comparison in another direction than the explored one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tiltscope import stats
-from tiltscope.cells import Bench, Found, Half, design
+from tiltscope.cells import BUDGET, Bench, Found, Half, design
 from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, Baseline, Hypothesis, Interval, Region
-from tiltscope.stats.score import cautious_p, regression_score, tau_score
+from tiltscope.stats.score import cautious_p, cautious_p_two, regression_score, tau_score
 
 __all__ = ["Tested", "confirm"]
 
@@ -51,29 +51,28 @@ class _Numbers:
     p: float
 
 
-def confirm(found: Sequence[Found], bench: Bench) -> list[Tested]:
+def confirm(found: Sequence[Found], bench: Bench, untold: Mapping[str, np.ndarray]) -> list[Tested]:
     """Return one `Tested` per cell; candidates carry q, the others q = None.
+
+    untold: for each list of `BUDGET` the p of leans that were tested and are not among the cells.
 
     Sorted by view, then by the interval end nearest zero, strongest first.
     """
     tested = [_test(cell, bench) for cell in found]
-    p = np.array([one.hypothesis.p if cell.candidate else np.nan for cell, one in zip(found, tested, strict=True)])
-    q = _q(p, np.array([cell.view for cell in found]))
+    p = [one.hypothesis.p if cell.candidate else np.nan for cell, one in zip(found, tested, strict=True)]
+    q = _q(np.array(p), [cell.listed for cell in found], untold)
     tested = [_with_q(one, value, bench.settings.q) for one, value in zip(tested, q.tolist(), strict=True)]
     tested.sort(key=lambda one: (*_rank(one.hypothesis), one.hypothesis.id))
     return _with_families(tested, found, bench)
 
 
-def _q(p: np.ndarray, views: np.ndarray) -> np.ndarray:
-    """The larger of Benjamini-Hochberg over all views and within the view; nan where p is.
-
-    Once over all views controls the whole list, but hundreds of global findings would let a small view through with p
-    values that say little there.
-    """
-    q = stats.benjamini_hochberg(p)
-    for view in np.unique(views):
-        mine = views == view
-        q[mine] = np.maximum(q[mine], stats.benjamini_hochberg(p[mine]))
+def _q(p: np.ndarray, lists: Sequence[str], untold: Mapping[str, np.ndarray]) -> np.ndarray:
+    """q within each list and over all of them; nan for what is no candidate."""
+    place = {name: np.flatnonzero(np.array(lists) == name) for name in BUDGET}
+    every = [np.concatenate([p[place[name]], untold.get(name, np.array([]))]) for name in BUDGET]
+    q = np.full(len(p), np.nan)
+    for rows, found in zip(place.values(), stats.q_of_lists(every, list(BUDGET.values())), strict=True):
+        q[rows] = found[: len(rows)]
     return q
 
 
@@ -101,13 +100,13 @@ def _test(cell: Found, bench: Bench) -> Tested:
     u, a = cell.measures.columns([cell.column])
     inside = np.ones(len(u), bool) if cell.region is None else cell.region.inside
     column = _Column(u[:, 0], a[:, 0], inside)
-    within = bench.confirm.rows[inside[bench.confirm.rows]]
-    half = Half.of(within, bench.groups, bench.spline) if cell.own else bench.confirm
+    half = tested_on(cell, bench)
+    within = half.rows[inside[half.rows]]
     numbers = _estimate(cell, column, half)
     share = _chosen_share(column, within, bench)
     at_stake = float((column.a[within] > 0).mean()) if len(within) else 0.0
-    equal = _equal_length(column, half) if _is_lean(cell) else numbers.interval
-    lean = numbers.interval if _is_lean(cell) else _own_lean(column, within, bench)
+    equal = _equal_length(column, half) if cell.is_lean else numbers.interval
+    lean = numbers.interval if cell.is_lean else _own_lean(column, within, bench)
     hypothesis = Hypothesis(
         id=cell.id,
         view=cell.view,
@@ -122,9 +121,9 @@ def _test(cell: Found, bench: Bench) -> Tested:
         z=numbers.z,
         p=numbers.p,
         q=None,
-        delta_displayed=_displayed(column, bench),
+        delta_displayed=_displayed(cell, column, bench),
         equal_length=equal,
-        equal_length_share=_as_share(equal.effect, column, within) if _is_lean(cell) else None,
+        equal_length_share=_as_share(equal.effect, column, within) if cell.is_lean else None,
         at_stake=at_stake,
         chosen_share=share,
         own_lean=lean,
@@ -136,7 +135,7 @@ def _test(cell: Found, bench: Bench) -> Tested:
         confirmed=False,
         verdict=cell.why_not if cell.why_not == "too few witnesses" else "not a candidate",
         length=_length_verdict(equal, cell.sign, within, bench),
-        baselines=_baselines(cell, column, half, bench),
+        baselines=_baselines(cell, column, bench),
         family=cell.id,
         pair_ids=_carriers(cell, column, bench),
     )
@@ -149,39 +148,47 @@ def _region(cell: Found) -> Region:
     return Region(kind.id, f"around {kind.made_from}", (), int(kind.inside.sum()))
 
 
+def tested_on(cell: Found, bench: Bench) -> Half:
+    """Return the pairs that test a cell: a lean all there are (in there), a comparison the confirm half."""
+    if cell.region is not None and cell.own:
+        return Half.of(np.flatnonzero(cell.region.inside), bench.groups, bench.spline)
+    return bench.whole if cell.is_lean else bench.confirm
+
+
 def _estimate(cell: Found, column: _Column, half: Half) -> _Numbers:
-    """The tested estimand on the confirm half: mean(u), in a region delta; z is the normal score of p."""
-    if _is_lean(cell):
+    """The tested estimand: mean(u), two-sided, or delta, one-sided; z is the normal score of p."""
+    if cell.is_lean:
         return _lean(cell, column.u[half.rows], half.clusters)
     u, columns = column.u[half.rows], design(half, column.a, column.inside)
     estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
     score = regression_score(u, columns, columns.shape[1] - 1, half.clusters)
-    return _numbers(estimates, float(cautious_p(estimates.t, estimates.df, score, cell.sign)), cell.sign)
-
-
-def _is_lean(cell: Found) -> bool:
-    """Whether a cell speaks of a lean by itself, and not of one lean against another."""
-    return cell.region is None or cell.own
+    p = float(cautious_p(estimates.t, estimates.df, score, cell.sign))
+    return _numbers(estimates, p, normal_score(p, cell.sign))
 
 
 def _lean(cell: Found, u: np.ndarray, clusters: stats.Clusters) -> _Numbers:
     """The mean of u: by t and score, or where the groups are few, with p and interval by counting."""
     estimates = stats.tau_test(u, clusters)
     if not cell.few:
-        score = float(tau_score(u, clusters))
-        return _numbers(estimates, float(cautious_p(estimates.t, estimates.df, score, cell.sign)), cell.sign)
+        p = float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
+        return _numbers(estimates, p, normal_score(p / 2, cell.sign))
     unit = cell.measures.unit(cell.column)
     few = stats.FewGroups.of(clusters.group_sums(u), unit)
     ends = few.interval()
     interval = Interval(float(u.mean()), *(float(end) * unit / len(u) for end in (ends.low, ends.high)))
-    return replace(_numbers(estimates, few.p_one(cell.sign), cell.sign), interval=interval)
+    p = few.p_two()
+    return replace(_numbers(estimates, p, normal_score(p / 2, cell.sign)), interval=interval)
 
 
-def _numbers(estimates: stats.Estimates, p: float, sign: int) -> _Numbers:
+def normal_score(one_sided: float, sign: int) -> float:
+    """Return the z that has this one-sided p in the direction of sign; nan counts as p = 1."""
     from scipy.special import ndtri
 
-    p = 1.0 if np.isnan(p) else p
-    return _Numbers(_interval(estimates), float(estimates.d), float(-sign * ndtri(p)), p)
+    return float(-sign * ndtri(1.0 if np.isnan(one_sided) else one_sided))
+
+
+def _numbers(estimates: stats.Estimates, p: float, z: float) -> _Numbers:
+    return _Numbers(_interval(estimates), float(estimates.d), z, 1.0 if np.isnan(p) else p)
 
 
 def _interval(estimates: stats.Estimates) -> Interval:
@@ -220,9 +227,9 @@ def _as_share(effect: float, column: _Column, within: np.ndarray) -> float | Non
     return float(np.clip((1 + effect / stake) / 2, 0, 1)) if stake > 0 else None
 
 
-def _displayed(column: _Column, bench: Bench) -> float:
-    """Mean of u inside minus outside on the confirm half ("preference x prevalence"); everywhere: the mean."""
-    rows = bench.confirm.rows
+def _displayed(cell: Found, column: _Column, bench: Bench) -> float:
+    """Mean of u inside minus outside ("preference x prevalence"); everywhere: the mean."""
+    rows = (bench.whole if cell.is_lean else bench.confirm).rows
     inside, u = column.inside[rows], column.u[rows]
     if inside.all() or not inside.any():
         return float(u.mean())
@@ -242,20 +249,22 @@ def _new_sources(column: _Column, bench: Bench) -> Interval | None:
 
     if bench.sources is None:
         return None
-    rows = bench.confirm.rows
-    found = stats.dyadic_se(column.u[rows], bench.sources[0][rows], bench.sources[1][rows], bench.confirm.clusters)
+    found = stats.dyadic_se(column.u, *bench.sources, bench.whole.clusters)
     if found.n_sources < 10:
         return None
-    effect = float(column.u[rows].mean())
+    effect = float(column.u.mean())
     reach = float(stdtrit(found.n_sources - 1, 0.975)) * found.se
     return Interval(effect, effect - reach, effect + reach)
 
 
-def _baselines(cell: Found, column: _Column, half: Half, bench: Bench) -> dict[str, Baseline]:
-    """How far each dull explanation goes, on the confirm half."""
-    rows = half.rows
+def _baselines(cell: Found, column: _Column, bench: Bench) -> dict[str, Baseline]:
+    """How far each dull explanation goes, on the confirm half: the bag of words was learned on the other."""
+    rows = bench.confirm.rows
+    rows = rows[column.inside[rows]] if cell.own else rows
+    if not len(rows):
+        return {name: Baseline(0.0, 0.0) for name in bench.baselines}
     inside, u = column.inside[rows], column.u[rows]
-    plain = np.ones((len(rows), 1)) if _is_lean(cell) else design(half, column.a, column.inside)
+    plain = np.ones((len(rows), 1)) if cell.is_lean else design(bench.confirm, column.a, column.inside)
     answers = {}
     for name, difference in bench.baselines.items():
         held = difference[rows]
@@ -296,8 +305,8 @@ def _with_families(tested: list[Tested], found: Sequence[Found], bench: Bench) -
     columns = [sparse.csc_array(np.nan_to_num(one.disparity)[:, None].astype(np.float32)) for one in tested]
     if not columns:
         return tested
-    ground = Ground(bench.confirm.rows, bench.confirm.clusters, bench.spline)
-    heads = group_findings(findings, sparse.hstack(columns, format="csc"), ground)
+    grounds = [Ground(half.rows, half.clusters, bench.spline) for half in (bench.whole, bench.confirm)]
+    heads = group_findings(findings, sparse.hstack(columns, format="csc"), *grounds)
     return [
         replace(one, hypothesis=replace(one.hypothesis, family=tested[head].hypothesis.id))
         for one, head in zip(tested, heads, strict=True)

@@ -8,7 +8,7 @@ Refuses: to let labels touch clusters or regions; to show an explore p as q; to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from tiltscope.cells import Bench, ContrastSettings, Found, set_up
 from tiltscope.concepts import Concept, cluster_latents, fires, single_latents
 from tiltscope.confirmation import Tested, confirm
 from tiltscope.features import Features
-from tiltscope.few import OwnPlace, own_places, witnesses
+from tiltscope.few import OwnPlace, own_places
 from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
+from tiltscope.leans import leans_everywhere, leans_in_one_place
 from tiltscope.pairs import Pairs
 from tiltscope.regions import (
     SHARES,
@@ -70,10 +71,16 @@ class View:
 
 @dataclass(frozen=True)
 class _Explored:
-    """How many cells of a view had enough witnesses, and the cells worth a second look."""
+    """How many cells of a view had enough witnesses, those to be told of, and the p of tested leans that are not."""
 
     n_tested: int
     cells: list[Found]
+    untold: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def n_candidates(self) -> int:
+        """How many of its cells have a q."""
+        return sum(cell.candidate for cell in self.cells) + sum(map(len, self.untold.values()))
 
 
 def contrast(
@@ -81,7 +88,8 @@ def contrast(
 ) -> Contrast:
     """Return what separates chosen from rejected: everywhere, in kinds of pairs, after kinds of prompts.
 
-    Explore pairs choose candidates and directions, confirm pairs test them, one Benjamini-Hochberg over all views.
+    Leans are tested on all pairs. Comparisons, of which there are a hundred per concept, are looked for on the explore
+    half and tested on the confirm half. One Benjamini-Hochberg for each of the lists a report has.
     Raises `InconclusiveError` when there are too few groups to split, `DataError` when features hold pairs that `pairs`
     lacks. Source: arXiv:2606.12360 for the two views; statistics in docs/statistics.md.
     """
@@ -91,11 +99,11 @@ def contrast(
     say("contrast: clusters and regions", 0, 4)
     views = label_free_views(features, bench)
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
-    say("contrast: explore half", 1, 4)
+    say("contrast: leans, and the explore half", 1, 4)
     explored = [_explore(view, bench) for view in views]
     found = [cell for one in explored for cell in one.cells]
     say("contrast: confirm half", 2, 4)
-    tested = confirm(found, bench)
+    tested = confirm(found, bench, _untold(explored))
     say("contrast: nulls on these data", 3, 4)
     nulls = calibrate(
         [(view.name, view.measures, view.regions) for view in views], bench, [one for view in views for one in view.own]
@@ -121,7 +129,7 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     both = fires(features.chosen.freq) + fires(features.rejected.freq)
     clusters = cluster_latents(_stack(features), seed=settings.seed)
     at_stake = _groups_at_stake(both, bench)
-    singles = single_latents(at_stake, min_groups=2 * settings.few_groups)
+    singles = single_latents(at_stake, min_groups=settings.few_groups)
     everything = disparity(features, [*singles, *clusters])
     common = everything.only(
         [m for m, one in enumerate(everything.concepts) if len(one.latents) > 1 or _is_common(one, at_stake, bench)]
@@ -169,82 +177,16 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
 
 def _explore(view: View, bench: Bench) -> _Explored:
     if view.name == "global":
-        return _explore_global(view, bench) if view.measures.concepts else _Explored(0, [])
+        everywhere = leans_everywhere(view.measures, bench)
+        return _Explored(everywhere.n_tested, everywhere.cells, {"everywhere": everywhere.untold})
     compared = _explore_regions(view, bench) if view.measures.concepts and view.regions else _Explored(0, [])
-    return _Explored(compared.n_tested + len(view.own), compared.cells + _explore_own(view, bench))
+    own = leans_in_one_place(view.name, view.own, bench)
+    return _Explored(compared.n_tested + own.n_tested, [*compared.cells, *own.cells], {"own": own.untold})
 
 
-def _explore_global(view: View, bench: Bench) -> _Explored:
-    """Candidates; cells as strong whose halves disagree or that have too few witnesses; and every cluster."""
-    concepts, seen_by = view.measures.concepts, witnesses(view.measures, bench)
-    rare = ~_of_clusters(concepts) & (seen_by.explore + seen_by.confirm < 2 * bench.settings.min_groups)
-    few = seen_by.enough(bench) & (rare | seen_by.few(bench))
-    seen = few | (~rare & (seen_by.confirm >= bench.settings.min_groups))
-    effect, halves, p = _global_leans(view.measures, bench, exact=few | ~seen)
-    pools = np.where(few, _FEW, _of_clusters(concepts))
-    strong = _candidates(np.where(seen, p, np.nan), pools, bench)
-    unseen = ~seen & (p <= p[strong].max(initial=0.0))
-    agree = stats.split_half(halves[0], halves[1]).agree
-    shown = [m for m, one in enumerate(concepts) if strong[m] or unseen[m] or one.id.startswith("C")]
-    cells = [
-        Found(
-            view="global",
-            measures=view.measures,
-            column=m,
-            region=None,
-            sign=int(np.sign(effect[m]) or 1),
-            half_a=float(halves[0, m]),
-            half_b=float(halves[1, m]),
-            candidate=bool(strong[m] and agree[m]),
-            why_not="too few witnesses" if not seen[m] else "",
-            few=bool(seen_by.few(bench)[m]),
-        )
-        for m in shown
-    ]
-    return _Explored(int(seen.sum()), cells)
-
-
-def _global_leans(measures: Measures, bench: Bench, *, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Effect (m,), those of the two halves of explore (2, m), and two-sided p (m,) on the explore half."""
-    half, m = bench.explore, len(measures.concepts)
-    effect, halves, p = np.empty(m), np.empty((2, m)), np.empty(m)
-    for start in range(0, m, 256):
-        wanted = range(start, min(start + 256, m))
-        u, _ = measures.columns(wanted)
-        estimates = stats.tau_test(u[half.rows], half.clusters)
-        effect[wanted], p[wanted] = estimates.effect, estimates.p_two
-        halves[:, wanted] = [u[rows].mean(axis=0) for rows in bench.halves]
-        sums = half.clusters.group_sums(u[half.rows])
-        for column in np.flatnonzero(exact[wanted]).tolist():
-            unit = measures.unit(start + column)
-            p[start + column] = stats.FewGroups.of(sums[:, column], unit).p_two()
-    return effect, halves, p
-
-
-def _explore_own(view: View, bench: Bench) -> list[Found]:
-    """Candidates among the leans that are seen almost only in one kind of pairs, each in there by itself."""
-    cells, p = [], []
-    for place in view.own:
-        u = place.measures.columns([place.column])[0][:, 0]
-        inside = place.region.inside
-        rows = bench.explore.rows[inside[bench.explore.rows]]
-        sums = stats.Clusters.of(bench.groups[rows]).group_sums(u[rows])
-        half_a, half_b = (float(u[half[inside[half]]].sum()) / max(inside[half].sum(), 1) for half in bench.halves)
-        sign = int(np.sign(sums.sum()) or 1)
-        p.append(stats.FewGroups.of(sums, place.measures.unit(place.column)).p_two())
-        agree = bool(stats.split_half(half_a, half_b).agree)
-        cells.append(
-            Found(
-                *(view.name, place.measures, place.column, place.region, sign, half_a, half_b, agree),
-                few=place.few,
-                own=True,
-            )
-        )
-    strong = _candidates(np.array(p), np.full(len(p), _FEW), bench)
-    return [cell for cell, keep in zip(cells, strong.tolist(), strict=True) if keep and cell.candidate]
-
-
-_FEW = 2  # pools of candidates: 0 single latents, 1 clusters, 2 leans of few witnesses or of one place only
+def _untold(explored: Sequence[_Explored]) -> dict[str, np.ndarray]:
+    parts = [(name, p) for one in explored for name, p in one.untold.items()]
+    return {name: np.concatenate([p for other, p in parts if other == name]) for name, _ in parts}
 
 
 def _of_clusters(concepts: Sequence[Concept]) -> np.ndarray:
@@ -252,17 +194,16 @@ def _of_clusters(concepts: Sequence[Concept]) -> np.ndarray:
 
 
 def _candidates(p: np.ndarray, pools: np.ndarray, bench: Bench) -> np.ndarray:
-    """Cells worth a test on the confirm half; p is (n_concepts, …), nan where untested, pools (n_concepts,).
+    """Cells worth a test on the confirm half; p is (n_concepts, n_regions), nan where untested, pools (n_concepts,).
 
     Single latents and clusters are two pools: there are twenty times as many of the first, and a cluster's cell should
-    not have to outshine them all. Leans that are tested exactly are a third, and bring fewer empty candidates.
+    not have to outshine them all.
     """
     settings = bench.settings
     chosen = np.zeros(p.shape, bool)
     for pool in np.unique(pools).tolist():
         part = p[pools == pool]
-        empty = settings.few_spare if pool == _FEW else settings.explore_spare
-        spare = min(empty / max(int(np.isfinite(part).sum()), 1), settings.explore_q)
+        spare = min(settings.explore_spare / max(int(np.isfinite(part).sum()), 1), settings.explore_q)
         q = stats.benjamini_hochberg(part.ravel()).reshape(part.shape)
         chosen[pools == pool] = np.isfinite(part) & ((q <= settings.explore_q) | (part <= spare))
     return chosen
@@ -278,8 +219,10 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
     screen = screen_regions(
         view.measures, masks, bench.spline, half.clusters, half.rows, min_groups=settings.min_groups
     )
-    z = _best_of_nested(screen.z, [region.made_from if view.name == "prompt" else region.id for region in view.regions])
-    wanted = _candidates(2 * ndtr(-np.abs(z)), _of_clusters(view.measures.concepts) * 1, bench)
+    families = [region.made_from if view.name == "prompt" else region.id for region in view.regions]
+    z, n_sizes = _best_of_nested(screen.z, families)
+    p = np.minimum(2 * ndtr(-np.abs(z)) * n_sizes, 1.0)
+    wanted = _candidates(p, _of_clusters(view.measures.concepts), bench)
     chosen = np.argwhere(wanted & _strongest_places(z, settings.max_places))
     cells = []
     for m, k in chosen.tolist():
@@ -300,17 +243,21 @@ def _strongest_places(z: np.ndarray, most: int) -> np.ndarray:
     return np.asarray(size >= np.maximum(cut, 0)[:, None])
 
 
-def _best_of_nested(z: np.ndarray, families: list[str]) -> np.ndarray:
-    """Keep, per concept, only the region with the largest |z| of each family of nested regions."""
-    kept = np.full_like(z, np.nan)
-    names = np.array(families)
+def _best_of_nested(z: np.ndarray, families: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Per concept only the region with the largest |z| of each family of nested regions, and how many it was chosen of.
+
+    Both (n_concepts, n_regions), z nan where not chosen. Its p is to be multiplied by that number: the largest of four
+    is not one of one.
+    """
+    kept, among = np.full_like(z, np.nan), np.ones(z.shape)
+    names, each = np.array(families), np.arange(len(z))
     for name in dict.fromkeys(families):
         columns = np.flatnonzero(names == name)
-        part = np.nan_to_num(np.abs(z[:, columns]), nan=-1.0)
-        best = columns[np.argmax(part, axis=1)]
-        each = np.arange(len(z))
+        known = np.isfinite(z[:, columns])
+        best = columns[np.argmax(np.where(known, np.abs(z[:, columns]), -1.0), axis=1)]
         kept[each, best] = z[each, best]
-    return kept
+        among[each, best] = np.maximum(known.sum(axis=1), 1)
+    return kept, among
 
 
 def _halves(measures: Measures, column: int, region: KindOfPair, bench: Bench) -> tuple[float, float]:
@@ -335,9 +282,9 @@ def _record(
         )
         entry["n_cells"] += view.n_cells
         entry["n_tested"] += explored.n_tested
+        entry["n_candidates"] += explored.n_candidates
     for one in tested:
         entry = counts[one.hypothesis.view]
-        entry["n_candidates"] += one.hypothesis.q is not None
         entry["n_confirmed"] += one.hypothesis.confirmed
         entry["n_too_few_witnesses"] += one.hypothesis.verdict == "too few witnesses"
     close = float(np.mean(np.abs(bench.length_gap) < 0.2))

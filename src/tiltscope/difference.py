@@ -47,14 +47,13 @@ _STATES = (
 
 @dataclass(frozen=True)
 class _Study:
-    """What of one study is compared. confirm: which rows of the features tested the findings."""
+    """What of one study is compared."""
 
     folder: Path
     name: str
     settings: dict[str, Any]
     hypotheses: list[dict[str, Any]]
     groups: np.ndarray
-    confirm: np.ndarray
     features: Features
     concepts: dict[str, frozenset[int]]
     regions: dict[str, Row]
@@ -67,7 +66,7 @@ class _Study:
 def diff_studies(a: Path, b: Path) -> dict[str, Any]:
     """Compare the findings of study B with those of study A.
 
-    A finding everywhere is measured on both confirm halves with the very same latents, and the change (B minus A) comes
+    A finding everywhere is measured on all pairs of both with the very same latents, and the change (B minus A) comes
     from one regression whose errors may be dependent within a group, so pairs that both studies share count once.
     A finding in a region has its change from the two intervals as if the studies were independent, which is too wide
     where they share pairs.
@@ -103,7 +102,6 @@ def diff_studies(a: Path, b: Path) -> dict[str, Any]:
 
 
 def _open(study: Path) -> _Study:
-    from tiltscope import stats
     from tiltscope.features import load_features
     from tiltscope.pairs import read_pairs
 
@@ -120,7 +118,6 @@ def _open(study: Path) -> _Study:
         record["settings"],
         hypotheses,
         aligned,
-        ~stats.explore_mask(aligned, int(record["settings"]["seed"])),
         features,
         {one["id"]: frozenset(map(int, one["latents"])) for one in product["concepts"]},
         {one["id"]: one for one in product["regions"]},
@@ -207,7 +204,7 @@ def _finding(before: Row | None, after: Row | None, old: _Study, new: _Study) ->
     row = after if after is not None and after["confirmed"] else before
     assert row is not None
     if row["region"] is None:
-        effects, how = _measured(row, old, new), "same latents, both confirm halves, one regression"
+        effects, how = _measured(row, old, new), "same latents, all pairs of both, one regression"
     else:
         effects, how = _reported(before, after), "two intervals, taken as independent"
     state = _state(before, after, effects)
@@ -268,11 +265,11 @@ def _reported(before: Row | None, after: Row | None) -> dict[str, Any]:
 
 
 def _measured(row: Row, old: _Study, new: _Study) -> dict[str, Any]:
-    """Mean disparity of the same latents on both confirm halves, and B minus A."""
+    """Mean disparity of the same latents in both, and B minus A."""
     from tiltscope import stats
 
     latents = [int(latent) for latent in row["concept"]["latents"]]
-    u = [_disparity(study, latents)[study.confirm] for study in (old, new)]
+    u = [_disparity(study, latents) for study in (old, new)]
     groups = _joint_groups(old, new)
     sides = (groups[: len(u[0])], groups[len(u[0]) :])
     each = [stats.tau_test(values, stats.Clusters.of(names)) for values, names in zip(u, sides, strict=True)]
@@ -297,9 +294,8 @@ def _disparity(study: _Study, latents: Sequence[int]) -> np.ndarray:
 
 
 def _joint_groups(old: _Study, new: _Study) -> np.ndarray:
-    """Witness numbers for the confirm rows of A, then of B."""
-    first, second = joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups))
-    return np.concatenate([first[old.confirm], second[new.confirm]])
+    """Witness numbers for the rows of A, then of B."""
+    return np.concatenate(joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups)))
 
 
 def check_one_scope(old: Features, new: Features, *, where: tuple[Path, Path], hint: str) -> None:

@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a lean is measured against, over the confirm half.
+    """What a lean is measured against: all pairs for what leans everywhere, else the confirm half.
 
     rows: positions of its pairs; clusters: their groups; spline (n_pairs, p): differences in length, all pairs.
     """
@@ -57,14 +57,15 @@ class Ground:
     spline: np.ndarray
 
 
-def group_findings(findings: Sequence[Finding], u: sparse.csc_array, ground: Ground) -> list[int]:
+def group_findings(findings: Sequence[Finding], u: sparse.csc_array, whole: Ground, confirm: Ground) -> list[int]:
     """Return the head of each finding; findings come strongest first, u is (n_pairs, n_findings), 0 outside a region.
 
     All within a view and a direction, those that a behaviour names first: a finding joins an earlier head whose
     disparity correlates above `SAME` with its own (through the origin: swapping a pair's labels changes nothing), or
     one that is named after the same behaviour in the same place. Then a head that no behaviour names joins the named
     head it correlates with most, if that is above `NEAR` and it either has no clear name at all or does not lean by
-    itself once its nearest named heads and length are held fixed (t < `OWN_T` in its direction, confirm half).
+    itself once its nearest named heads and length are held fixed (t < `OWN_T` in its direction; over all pairs
+    in the global view, else over the confirm half).
     """
     alike = _correlations(u) * _same_side(findings)
     heads: list[int] = []
@@ -82,6 +83,7 @@ def group_findings(findings: Sequence[Finding], u: sparse.csc_array, ground: Gro
         if findings[h].rule or not near:
             continue
         near.sort(key=lambda other: (-alike[h, other], other))
+        ground = whole if findings[h].view == "global" else confirm
         if not findings[h].clear or not _leans_by_itself(findings[h].sign * u[:, [h]], u[:, near[:NEIGHBOURS]], ground):
             head[h] = near[0]
     return [head[one] for one in head]

@@ -1,8 +1,7 @@
 """Which leans have few witnesses, and which are seen in one kind of pairs only. No label is looked at.
 
 In:  measures, regions, the bench.
-Out: `Witnesses` (groups at stake in each half), and `OwnPlace`s: a concept, the kind of pairs that holds nearly all of
-     it, and whether its witnesses there are few.
+Out: `witnesses` (groups at stake), and `OwnPlace`s: a concept and the kind of pairs that holds nearly all of it.
 Refuses: kinds of pairs outside of which there are witnesses enough: what is said of those is a comparison.
 """
 
@@ -13,31 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiltscope.cells import Bench
+from tiltscope.cells import Bench, ContrastSettings, Half
 from tiltscope.regions import KindOfPair
 from tiltscope.screening import Measures
-from tiltscope.stats import Clusters
 
-__all__ = ["HELD", "OwnPlace", "Witnesses", "own_places", "witnesses"]
+__all__ = ["HELD", "OwnPlace", "are_few", "own_places", "witnesses"]
 
 HELD = 0.8
 """A concept is seen "almost only" in a kind of pairs that holds at least this share of the pairs it is at stake in."""
-
-
-@dataclass(frozen=True)
-class Witnesses:
-    """Groups at stake in each half: numbers, or arrays with one number per concept."""
-
-    explore: np.ndarray
-    confirm: np.ndarray
-
-    def enough(self, bench: Bench) -> np.ndarray:
-        """Whether both halves have the fewest groups that any test takes."""
-        return np.asarray(np.minimum(self.explore, self.confirm) >= bench.settings.few_groups)
-
-    def few(self, bench: Bench) -> np.ndarray:
-        """Whether they are enough for an exact test only."""
-        return np.asarray(self.enough(bench) & (self.confirm < bench.settings.min_groups))
 
 
 @dataclass(frozen=True)
@@ -50,25 +32,27 @@ class OwnPlace:
     few: bool
 
 
-def witnesses(measures: Measures, bench: Bench) -> Witnesses:
-    """Count the groups that have a pair in which each concept is at stake: (n_concepts,) in each half."""
+def witnesses(measures: Measures, half: Half) -> np.ndarray:
+    """Count the groups that have a pair in which each concept is at stake: (n_concepts,) int."""
     from scipy import sparse
 
     at_stake = (measures.a > 0).astype(np.float32).tocsr()
-    counts = []
-    for half in (bench.explore, bench.confirm):
-        n = len(half.rows)
-        shape = (half.clusters.n_groups, n)
-        member = sparse.csr_array((np.ones(n, np.float32), (half.clusters.codes, np.arange(n))), shape=shape)
-        counts.append(np.asarray(((member @ at_stake[half.rows]) > 0).sum(axis=0)).ravel().astype(np.int64))
-    return Witnesses(*counts)
+    n = len(half.rows)
+    shape = (half.clusters.n_groups, n)
+    member = sparse.csr_array((np.ones(n, np.float32), (half.clusters.codes, np.arange(n))), shape=shape)
+    return np.asarray(((member @ at_stake[half.rows]) > 0).sum(axis=0)).ravel().astype(np.int64)
+
+
+def are_few(n_groups: np.ndarray, settings: ContrastSettings) -> np.ndarray:
+    """Say where witnesses are enough for an exact test only."""
+    return np.asarray((n_groups >= settings.few_groups) & (n_groups < 2 * settings.min_groups))
 
 
 def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) -> list[OwnPlace]:
     """Return for each concept the smallest kind of pairs that holds at least `HELD` of it, if there is one.
 
     Left out are kinds outside of which the explore half has `min_groups` witnesses (there the lean can be compared
-    with that of other pairs), and concepts with fewer than `few_groups` witnesses inside in either half.
+    with that of other pairs), and concepts with fewer than `few_groups` witnesses inside.
     """
     if not regions or not measures.concepts:
         return []
@@ -80,16 +64,12 @@ def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) 
     for column in np.flatnonzero(np.isfinite(size).any(axis=1) & (held.max(axis=1) > 0)).tolist():
         region = regions[int(np.argmin(size[column]))]
         stake = at_stake[:, [column]].toarray()[:, 0] > 0
-        inside, outside = _groups(stake & region.inside, bench), _groups(stake & ~region.inside, bench)
-        if inside.enough(bench) and outside.explore < bench.settings.min_groups:
-            places.append(OwnPlace(measures, column, region, bool(inside.few(bench))))
+        inside = _n_groups(stake & region.inside, bench.whole)
+        outside = _n_groups((stake & ~region.inside)[bench.explore.rows], bench.explore)
+        if inside >= bench.settings.few_groups and outside < bench.settings.min_groups:
+            places.append(OwnPlace(measures, column, region, bool(are_few(np.asarray(inside), bench.settings))))
     return places
 
 
-def _groups(at_stake: np.ndarray, bench: Bench) -> Witnesses:
-    halves = (bench.explore, bench.confirm)
-    return Witnesses(*(np.asarray(_n_groups(at_stake[half.rows], half.clusters)) for half in halves))
-
-
-def _n_groups(at_stake: np.ndarray, clusters: Clusters) -> int:
-    return int((clusters.group_sums(at_stake) > 0).sum())
+def _n_groups(at_stake: np.ndarray, half: Half) -> int:
+    return int((half.clusters.group_sums(at_stake) > 0).sum())

@@ -20,6 +20,7 @@ from tiltscope.concepts import Concept
 from tiltscope.errors import ProductError, UsageError
 
 __all__ = [
+    "LEANS",
     "MAX_PAIR_IDS",
     "UNCONFIRMED_PAIR_IDS",
     "Baseline",
@@ -34,6 +35,9 @@ __all__ = [
     "write_disparities",
     "write_hypotheses",
 ]
+
+LEANS = ("tau", "own")
+"""Estimands that speak of a lean by itself, everywhere or in one place: tested on all pairs."""
 
 MAX_PAIR_IDS = 200
 """At most so many pair ids of a confirmed hypothesis stand in the JSON; all of them are in the Parquet file."""
@@ -71,14 +75,17 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One statement about what training would teach; every number of `effect … p` is of the estimand, confirm half."""
+    """One statement about what training would teach; every number of `effect … p` is of the estimand.
+
+    A lean (`LEANS`) has them from all pairs, p two-sided; a comparison from the confirm half, p one-sided.
+    """
 
     id: str
     view: str  # global | region | prompt
     concept: Concept
     region: Region | None
     direction: str  # more | less
-    estimand: str  # tau | delta | shift
+    estimand: str  # tau | own | delta | shift
     effect: float
     ci_low: float
     ci_high: float

@@ -2,7 +2,8 @@
 
 In:  hypotheses, the pairs, and the library entry each concept is named after.
 Out: per hypothesis a `Namesake`: the behaviour's own lean, by rule, on the same pairs; whether the name holds.
-Refuses: the explore half. A latent can fire on two things of which one leans; named after the other, it would mislead.
+Refuses: pairs that the finding was not tested on. A latent can fire on two things of which one leans; named after the
+     other, it would mislead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiltscope import stats
+from tiltscope.hypotheses import LEANS
 from tiltscope.naming.library import MEASURES, NAMING_RULES
 from tiltscope.pairs import Pair
 
@@ -44,7 +46,8 @@ def check_names(
     """Return a `Namesake` for each hypothesis whose concept is named after a behaviour.
 
     entries: {concept id: {"rule", "measure"}}; inside: {region id: (n_pairs,) bool}; confirm: (n_pairs,) bool, the half
-    that did not choose the finding. Whole texts are measured, also what max_length kept from the model.
+    that tests comparisons (a lean is tested on all pairs, in there). Whole texts are measured, also what max_length
+    kept from the model.
     """
     groups = np.unique([pair.group for pair in rows], return_inverse=True)[1]
     held: dict[tuple[str, str], np.ndarray] = {}
@@ -57,7 +60,8 @@ def check_names(
         if key not in held:
             held[key] = _differences(rows, *key)
         region = hypothesis["region"]
-        wanted = confirm & inside[region["id"]] if region else confirm
+        tested = confirm | (hypothesis["estimand"] in LEANS)
+        wanted = tested & inside[region["id"]] if region else tested
         sign = 1 if hypothesis["direction"] == "more" else -1
         found[hypothesis["id"]] = _namesake(key, held[key][wanted], groups[wanted], sign)
     return found

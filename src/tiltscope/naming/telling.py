@@ -59,9 +59,11 @@ def tell(
     told = [_named(one, names, made_from, namesakes.get(one["id"])) for one in hypotheses]
     logs = [np.log(np.maximum(side.n_tokens, 1)) for side in (data.features.chosen, data.features.rejected)]
     spline = stats.spline_basis_difference(logs[0], logs[1])
-    rows = np.flatnonzero(confirm)
-    ground = Ground(rows, stats.Clusters.of(groups[rows]), spline)
-    heads = group_findings([_finding(one, made_from) for one in told], _columns(told, disparities, place), ground)
+    grounds = [
+        Ground(rows, stats.Clusters.of(groups[rows]), spline)
+        for rows in (np.arange(len(groups)), np.flatnonzero(confirm))
+    ]
+    heads = group_findings([_finding(one, made_from) for one in told], _columns(told, disparities, place), *grounds)
     return [
         {**one, "family": told[head]["id"], "pair_ids": _carriers(one, disparities.get(one["id"], {}), i == head)}
         for i, (one, head) in enumerate(zip(told, heads, strict=True))

@@ -20,7 +20,7 @@ from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import Contrast, contrast
 from tiltscope.errors import ProductError, UsageError
-from tiltscope.hypotheses import Hypothesis, plain
+from tiltscope.hypotheses import LEANS, Hypothesis, plain
 from tiltscope.planting import STYLES, Style
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow
 from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there
@@ -246,14 +246,16 @@ def _speaking(result: Contrast, planted: Grown, number: int) -> list[Hypothesis]
 def _control_found(result: Contrast, planted: Grown, seed: int) -> bool:
     """Whether a confirmed finding speaks of the control, not more of the trait, and owes it its lean.
 
-    Over all pairs the control leans nowhere; on the half that confirms, chance may have put more of it on one side.
+    Over all pairs the control leans nowhere; on the half that tests comparisons chance may have put more of it on one
+    side, and a lean is tested on all pairs.
     """
     confirmed = [h for h in result.hypotheses if h.confirmed]
     if not confirmed:
         return False
     confirm = ~explore_mask([pair.group for pair in planted.before.pairs.rows], seed)
     trait, control = (np.abs(disparity_change([h.concept for h in confirmed], planted, k)) for k in (0, 1))
-    owed = _owed(confirmed, result, planted, 1, confirm)
+    whole, half = (_owed(confirmed, result, planted, 1, rows) for rows in (np.ones(len(confirm), bool), confirm))
+    owed = np.where([h.estimand in LEANS for h in confirmed], whole, half)
     return bool((owed & (control >= SPEAKS_FROM) & (control > trait)).any())
 
 

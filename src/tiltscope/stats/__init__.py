@@ -17,6 +17,7 @@ from tiltscope.stats.exact import FewGroups, flip_p
 from tiltscope.stats.flips import flip_regression
 from tiltscope.stats.groups import Clusters, explore_mask, half_mask, rademacher
 from tiltscope.stats.length import spline_basis_difference
+from tiltscope.stats.lists import q_of_lists
 from tiltscope.stats.means import tau_flips, tau_test
 from tiltscope.stats.regression import RegressionCR2
 from tiltscope.stats.sources import DyadicSE, dyadic_se
@@ -49,6 +50,7 @@ __all__ = [
     "flip_p",
     "flip_regression",
     "half_mask",
+    "q_of_lists",
     "rademacher",
     "share_with_interval",
     "spline_basis_difference",

@@ -28,6 +28,11 @@ def cautious_p(t: npt.ArrayLike, df: npt.ArrayLike, score: npt.ArrayLike, direct
     return np.asarray(np.maximum(t_tail(sign * np.asarray(t, np.float64), df), by_score))
 
 
+def cautious_p_two(t: npt.ArrayLike, df: npt.ArrayLike, score: npt.ArrayLike) -> FloatArray:
+    """Return the larger two-sided p of CR2-t and score, in (0, 1]; nan where either is undefined."""
+    return np.asarray(np.minimum(2 * cautious_p(np.abs(np.asarray(t)), df, np.abs(np.asarray(score)), 1), 1.0))
+
+
 def tau_score(u: npt.ArrayLike, clusters: Clusters) -> FloatArray:
     """Return the score of mean(u) = 0, for u (n,) or (n, m)."""
     sums = clusters.group_sums(u)
