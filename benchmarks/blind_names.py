@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    heads = sorted((rows[0] for rows in families(read_hypotheses(args.study))), key=near_zero, reverse=True)
+    read = ([row for row in rows if row["concept"]["latents"]] for rows in families(read_hypotheses(args.study)))
+    heads = sorted((rows[0] for rows in read if rows), key=near_zero, reverse=True)  # what no latent shows needs no eye
     heads = [head for head in heads if head["view"] == "global"][: args.top]
     order = random.Random(args.seed).sample(range(len(heads)), len(heads))  # order[letter] = which family
     if args.quiz:

@@ -158,8 +158,7 @@ def ours(data: Aligned, seed: int) -> list[Claim]:
     heads = sorted((h for h in result.hypotheses if h.confirmed and h.family == h.id), key=lambda h: (h.p, h.id))
     return [
         Claim(
-            "disparity",
-            h.concept.latents,
+            *(("rule", h.concept.rule) if h.concept.rule else ("disparity", h.concept.latents)),
             1 if h.direction == "more" else -1,
             inside[h.region.id] if h.region else None,
         )

@@ -69,7 +69,10 @@ def detectors(opened: Opened, study: Path, rule: str) -> dict[str, Scored]:
     named = [
         row["concept"]["latents"]
         for row in rows
-        if row["view"] == "global" and (row["namesake"] or {}).get("rule") == rule and row["namesake"]["holds"]
+        if row["concept"]["latents"]
+        and row["view"] == "global"
+        and (row["namesake"] or {}).get("rule") == rule
+        and row["namesake"]["holds"]
     ]
     everything = np.ones(len(opened.rows), bool)
     features = opened.features

@@ -23,8 +23,9 @@ from tiltscope.screening import Measures
 
 __all__ = ["BUDGET", "Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
 
-BUDGET = {"everywhere": 0.5, "own": 0.1, "region": 0.15, "prompt": 0.25}
-"""How the lists share the error rate: leans everywhere, leans seen in one place only, comparisons of either view."""
+BUDGET = {"latents": 0.35, "behaviours": 0.25, "own": 0.05, "region": 0.15, "prompt": 0.2}
+"""How the lists share the error rate: leans everywhere of latents, and of the library's behaviours counted by rule;
+leans seen in one place only; comparisons of either view."""
 
 _SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
 
@@ -118,7 +119,9 @@ class Found:
     @property
     def listed(self) -> str:
         """The list it stands in, a key of `BUDGET`."""
-        return "everywhere" if self.region is None else "own" if self.own else self.view
+        if self.region is None:
+            return "behaviours" if self.concept.rule else "latents"
+        return "own" if self.own else self.view
 
     @property
     def is_lean(self) -> bool:

@@ -40,7 +40,8 @@ _SPLITS_FROM = 8  # a community of fewer latents cannot make two concepts of fou
 @dataclass(frozen=True)
 class Concept:
     """Latents that act as one idea. `id` is L<latent> for a single latent, C<number> for a cluster (response side),
-    P<number> for a prompt-side cluster, R<number> for a response-shift cluster.
+    P<number> for a prompt-side cluster, R<number> for a response-shift cluster. B-<rule> has no latents: it is a
+    behaviour of the library, counted in the text by its `rule`.
 
     name_score is the held-out balanced accuracy of the name, .5 = chance; named_by says who wrote the name.
     """
@@ -51,6 +52,7 @@ class Concept:
     named_by: str = "nobody"
     name_score: float | None = None
     top_tokens: tuple[str, ...] = ()
+    rule: str = ""
 
 
 def fires(freq: sparse.csr_array) -> sparse.csr_array:
@@ -199,5 +201,5 @@ def indicator(concepts: Sequence[Concept], n_latents: int) -> sparse.csr_array:
 
     rows = np.concatenate([np.asarray(concept.latents, np.int64) for concept in concepts] or [np.zeros(0, np.int64)])
     columns = np.repeat(np.arange(len(concepts)), [len(concept.latents) for concept in concepts])
-    values = np.concatenate([np.full(len(c.latents), 1.0 / len(c.latents)) for c in concepts] or [np.zeros(0)])
+    values = np.concatenate([np.full(len(c.latents), 1.0 / max(len(c.latents), 1)) for c in concepts] or [np.zeros(0)])
     return sparse.csr_array((values, (rows, columns)), shape=(n_latents, len(concepts)))

@@ -24,6 +24,7 @@ from tiltscope.confirmation import Tested, confirm
 from tiltscope.features import Features
 from tiltscope.few import OwnPlace, own_places
 from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
+from tiltscope.known import behaviour_measures
 from tiltscope.leans import leans_everywhere, leans_in_one_place
 from tiltscope.pairs import Pairs
 from tiltscope.regions import (
@@ -113,7 +114,7 @@ def contrast(
         tuple(one.hypothesis for one in tested),
         (*views[0].measures.concepts, *views[-1].measures.concepts),
         prompts,
-        (*views[1].regions, *views[2].regions),
+        (*views[2].regions, *views[3].regions),
         features.pair_ids,
         {one.hypothesis.id: one.disparity for one in tested},
         _record(bench, list(zip(views, explored, strict=True)), tested, nulls),
@@ -121,7 +122,7 @@ def contrast(
 
 
 def label_free_views(features: Features, bench: Bench) -> list[View]:
-    """Return the three views (the prompt view twice: concepts and response-shift clusters).
+    """Return the three views (global twice: latents and behaviours; prompt twice: both, and response-shift clusters).
 
     Everything that must never see a label is made here, from sums, absolute differences and prompts.
     """
@@ -130,10 +131,11 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     clusters = cluster_latents(_stack(features), seed=settings.seed)
     at_stake = _groups_at_stake(both, bench)
     singles = single_latents(at_stake, min_groups=settings.few_groups)
-    everything = disparity(features, [*singles, *clusters])
+    everything, behaviours = disparity(features, [*singles, *clusters]), behaviour_measures(bench.rows)
     common = everything.only(
         [m for m, one in enumerate(everything.concepts) if len(one.latents) > 1 or _is_common(one, at_stake, bench)]
-    )
+    ).joined(behaviours)
+    own = everything.joined(behaviours)
     shifts = shift_clusters(features.chosen.freq, features.rejected.freq, seed=settings.seed)
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     kinds = activity_regions(features.chosen.freq + features.rejected.freq, clusters, seed=settings.seed)
@@ -141,8 +143,9 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     around, after = _displayed(kinds, settings), _displayed(asked, settings)
     return [
         View("global", everything, ()),
-        View("region", common, around, tuple(own_places(everything, around, bench))),
-        View("prompt", common, after, tuple(own_places(everything, after, bench))),
+        View("global", behaviours, ()),
+        View("region", common, around, tuple(own_places(own, around, bench))),
+        View("prompt", common, after, tuple(own_places(own, after, bench))),
         View("prompt", shift_disparity(features, shifts), after),
     ]
 
@@ -178,7 +181,8 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
 def _explore(view: View, bench: Bench) -> _Explored:
     if view.name == "global":
         everywhere = leans_everywhere(view.measures, bench)
-        return _Explored(everywhere.n_tested, everywhere.cells, {"everywhere": everywhere.untold})
+        name = "behaviours" if any(one.rule for one in view.measures.concepts) else "latents"
+        return _Explored(everywhere.n_tested, everywhere.cells, {name: everywhere.untold})
     compared = _explore_regions(view, bench) if view.measures.concepts and view.regions else _Explored(0, [])
     own = leans_in_one_place(view.name, view.own, bench)
     return _Explored(compared.n_tested + own.n_tested, [*compared.cells, *own.cells], {"own": own.untold})
@@ -189,15 +193,16 @@ def _untold(explored: Sequence[_Explored]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([p for other, p in parts if other == name]) for name, _ in parts}
 
 
-def _of_clusters(concepts: Sequence[Concept]) -> np.ndarray:
-    return np.array([not concept.id.startswith("L") for concept in concepts], bool)
+def _pools(concepts: Sequence[Concept]) -> np.ndarray:
+    """(n_concepts,): 0 single latents, 1 behaviours, 2 clusters."""
+    return np.array([0 if one.id.startswith("L") else 1 if one.rule else 2 for one in concepts], int)
 
 
 def _candidates(p: np.ndarray, pools: np.ndarray, bench: Bench) -> np.ndarray:
     """Cells worth a test on the confirm half; p is (n_concepts, n_regions), nan where untested, pools (n_concepts,).
 
-    Single latents and clusters are two pools: there are twenty times as many of the first, and a cluster's cell should
-    not have to outshine them all.
+    Single latents, behaviours and clusters are pools of their own: there are twenty times as many of the first, and
+    the cell of another should not have to outshine them all.
     """
     settings = bench.settings
     chosen = np.zeros(p.shape, bool)
@@ -222,7 +227,7 @@ def _explore_regions(view: View, bench: Bench) -> _Explored:
     families = [region.made_from if view.name == "prompt" else region.id for region in view.regions]
     z, n_sizes = _best_of_nested(screen.z, families)
     p = np.minimum(2 * ndtr(-np.abs(z)) * n_sizes, 1.0)
-    wanted = _candidates(p, _of_clusters(view.measures.concepts), bench)
+    wanted = _candidates(p, _pools(view.measures.concepts), bench)
     chosen = np.argwhere(wanted & _strongest_places(z, settings.max_places))
     cells = []
     for m, k in chosen.tolist():

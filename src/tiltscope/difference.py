@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltscope.artifact import check_fresh, read_object
+from tiltscope.concepts import Concept
 from tiltscope.errors import StaleProductError
 from tiltscope.hypotheses import read_disparities, read_hypotheses
+from tiltscope.known import measured
 from tiltscope.report import headline, visible
 from tiltscope.report.text import fit, one_line, signed, wrapped
 from tiltscope.report.words import concept_name
 
 if TYPE_CHECKING:
     from tiltscope.features import Features
+    from tiltscope.pairs import Pair
 
 __all__ = ["check_one_scope", "diff_studies", "joint_groups", "render_diff"]
 
@@ -53,10 +56,14 @@ class _Study:
     name: str
     settings: dict[str, Any]
     hypotheses: list[dict[str, Any]]
-    groups: np.ndarray
+    rows: list[Pair]
     features: Features
     concepts: dict[str, frozenset[int]]
     regions: dict[str, Row]
+
+    @property
+    def groups(self) -> np.ndarray:
+        return np.array([pair.group for pair in self.rows])
 
     @property
     def pair_ids(self) -> tuple[str, ...]:
@@ -110,14 +117,13 @@ def _open(study: Path) -> _Study:
     product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     features = load_features(study / "features")
     check_fresh(record, {"features": features.fingerprint}, where=study / "hypotheses.json", verb=f"contrast {study}")
-    groups = {pair.id: pair.group for pair in read_pairs(study).rows}
-    aligned = np.array([groups[pair_id] for pair_id in features.pair_ids])
+    by_id = {pair.id: pair for pair in read_pairs(study).rows}
     return _Study(
         study,
         study.resolve().name,
         record["settings"],
         hypotheses,
-        aligned,
+        [by_id[pair_id] for pair_id in features.pair_ids],
         features,
         {one["id"]: frozenset(map(int, one["latents"])) for one in product["concepts"]},
         {one["id"]: one for one in product["regions"]},
@@ -164,17 +170,22 @@ def _heads(study: _Study) -> list[dict[str, Any]]:
 
 def _twin(row: Row, mine: _Study, other: _Study) -> dict[str, Any] | None:
     """The finding of the other study about the same latents in the same place; the most alike, confirmed ones first."""
-    latents = set(row["concept"]["latents"])
+    latents = _about(row)
     best: tuple[float, bool, dict[str, Any]] | None = None
     for one in other.hypotheses:
         if not _same_unit(row, one):
             continue
-        alike = _jaccard(latents, set(one["concept"]["latents"]))
+        alike = _jaccard(latents, _about(one))
         if alike < ALIKE or not _same_place(row, one, mine, other):
             continue
         if best is None or (bool(one["confirmed"]), alike) > (best[1], best[0]):
             best = (alike, bool(one["confirmed"]), one)
     return best[2] if best else None
+
+
+def _about(row: Row) -> set[Any]:
+    """What a finding speaks of: its latents, or the behaviour that is counted by rule."""
+    return set(row["concept"]["latents"]) or {row["concept"].get("rule")}
 
 
 def _same_unit(row: Row, one: Row) -> bool:
@@ -204,7 +215,7 @@ def _finding(before: Row | None, after: Row | None, old: _Study, new: _Study) ->
     row = after if after is not None and after["confirmed"] else before
     assert row is not None
     if row["region"] is None:
-        effects, how = _measured(row, old, new), "same latents, all pairs of both, one regression"
+        effects, how = _measured(row, old, new), "same latents or rule, all pairs of both, one regression"
     else:
         effects, how = _reported(before, after), "two intervals, taken as independent"
     state = _state(before, after, effects)
@@ -268,8 +279,9 @@ def _measured(row: Row, old: _Study, new: _Study) -> dict[str, Any]:
     """Mean disparity of the same latents in both, and B minus A."""
     from tiltscope import stats
 
-    latents = [int(latent) for latent in row["concept"]["latents"]]
-    u = [_disparity(study, latents) for study in (old, new)]
+    concept = row["concept"]
+    unit = Concept(str(concept["id"]), tuple(map(int, concept["latents"])), rule=str(concept.get("rule") or ""))
+    u = [measured(study.features, study.rows, [unit]).u.toarray()[:, 0] for study in (old, new)]
     groups = _joint_groups(old, new)
     sides = (groups[: len(u[0])], groups[len(u[0]) :])
     each = [stats.tau_test(values, stats.Clusters.of(names)) for values, names in zip(u, sides, strict=True)]
@@ -283,14 +295,6 @@ def _measured(row: Row, old: _Study, new: _Study) -> dict[str, Any]:
     if out[2] is None and abs(float(change.effect)) == 0:
         out[2] = _interval(0.0, 0.0, 0.0)  # the same pairs on both sides: the change is nought, and known to be
     return {"effect_a": out[0], "effect_b": out[1], "change": out[2]}
-
-
-def _disparity(study: _Study, latents: Sequence[int]) -> np.ndarray:
-    """u of docs/statistics.md for every pair: mean over latents of 1{fires, chosen} - 1{fires, rejected}."""
-    from tiltscope.concepts import fires
-
-    sides = [fires(span.freq[:, latents].tocsr()) for span in (study.features.chosen, study.features.rejected)]
-    return np.asarray((sides[0] - sides[1]).sum(axis=1), np.float64).ravel() / len(latents)
 
 
 def _joint_groups(old: _Study, new: _Study) -> np.ndarray:

@@ -42,13 +42,20 @@ class Measures:
         return self.u[:, list(wanted)].toarray(), self.a[:, list(wanted)].toarray()
 
     def unit(self, column: int) -> float:
-        """Return what every u of a disparity is a whole multiple of: one of the concept's latents in one answer."""
-        return 1.0 / len(self.concepts[column].latents)
+        """Return what every u of a disparity is a whole multiple of: one latent of the concept, or its rule, once."""
+        return 1.0 / max(len(self.concepts[column].latents), 1)
 
     def only(self, wanted: Sequence[int]) -> Measures:
         """Return the measures of some concepts."""
         at = list(wanted)
         return Measures(tuple(self.concepts[m] for m in at), self.u[:, at], self.a[:, at])
+
+    def joined(self, other: Measures) -> Measures:
+        """Return the measures of both, over the same pairs."""
+        from scipy import sparse
+
+        u, a = (sparse.hstack(parts, format="csc") for parts in ((self.u, other.u), (self.a, other.a)))
+        return Measures((*self.concepts, *other.concepts), u, a)
 
 
 @dataclass(frozen=True)

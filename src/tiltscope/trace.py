@@ -8,12 +8,14 @@ Refuses: to leave text out silently, and to trace a hypothesis of other features
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tiltscope.behaviours import rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import SIDES, Features, SpanCodes
 from tiltscope.hypotheses import read_disparities
@@ -24,6 +26,9 @@ __all__ = ["LONGEST", "mark_text", "trace"]
 
 LONGEST = 2400
 """Characters of a text shown at most."""
+
+Mark = tuple[int, int, float]
+"""Characters from, to, and how strongly they show the concept."""
 
 _AROUND = 240
 _HEAD = 300
@@ -63,12 +68,13 @@ def trace(
             hint="rerun: tiltscope contrast",
         )
     sign = 1.0 if hypothesis["direction"] == "more" else -1.0
+    counted = bool(hypothesis["concept"].get("rule"))
     lean = {pair_id: sign * value for pair_id, value in values.items() if value}
-    latents = [int(latent) for latent in hypothesis["concept"]["latents"]]
-    drill = _continuous(features, latents, sign)
+    shows = _by_rule(hypothesis["concept"]["rule"], pairs.rows) if counted else _by_latents(hypothesis, features)
+    drill = {key: sign * value for key, value in shows.drill.items()}
     sides = {"for": _strongest(lean, drill, 1.0), "against": _strongest(lean, drill, -1.0)}
     picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}
-    shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], features, latents, values)
+    shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], shows.marks, values)
     examples = {side: [shown[key] for key in ids] for side, ids in picked.items()}
     return {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
 
@@ -79,10 +85,39 @@ def _strongest(lean: Mapping[str, float], drill: Mapping[str, float], sign: floa
     return sorted(fit, key=lambda key: (-sign * lean[key], -sign * drill[key], key))
 
 
-def _continuous(features: Features, latents: Sequence[int], sign: float) -> dict[str, float]:
-    """The drill-down disparity of every pair: freq on the chosen minus the rejected side, summed over latents."""
+@dataclass(frozen=True)
+class _Shows:
+    """How much more the chosen answer of each pair shows, on a scale without steps; and where a text shows it."""
+
+    drill: Mapping[str, float]
+    marks: Callable[[Pair, str], list[Mark]]
+
+
+def _by_latents(hypothesis: Mapping[str, Any], features: Features) -> _Shows:
+    """By freq on the chosen minus the rejected side, summed over latents; marks are tokens with their activation."""
+    latents = [int(latent) for latent in hypothesis["concept"]["latents"]]
     sums = [np.asarray(span.freq[:, latents].sum(axis=1)).ravel() for span in (features.chosen, features.rejected)]
-    return dict(zip(features.pair_ids, (sign * (sums[0] - sums[1])).round(6).tolist(), strict=True))
+    drill = dict(zip(features.pair_ids, (sums[0] - sums[1]).round(6).tolist(), strict=True))
+
+    def marks(pair: Pair, side: str) -> list[Mark]:
+        span = features.span(pair.id, side)
+        return _marks(span, _activations(span, latents))
+
+    return _Shows(drill, marks)
+
+
+def _by_rule(name: str, rows: Sequence[Pair]) -> _Shows:
+    """By the share of characters that the rule marks, on the chosen minus the rejected side."""
+    found = rule(name)
+
+    def share(text: str) -> float:
+        return sum(stop - start for start, stop in found.marks(text)) / max(len(text), 1)
+
+    def marks(pair: Pair, side: str) -> list[Mark]:
+        text = dict(zip(SIDES, (pair.prompt_text, pair.chosen, pair.rejected), strict=True))[side]
+        return [(start, stop, 1.0) for start, stop in found.marks(text)]
+
+    return _Shows({row.id: round(share(row.chosen) - share(row.rejected), 6) for row in rows}, marks)
 
 
 def _drawn(lean: Mapping[str, float], n: int, seed: int) -> list[str]:
@@ -96,22 +131,22 @@ def _activations(span: SpanCodes, latents: Sequence[int]) -> np.ndarray:
 
 
 def _examples(
-    rows: Sequence[Pair], features: Features, latents: Sequence[int], disparity: Mapping[str, float]
+    rows: Sequence[Pair], marks: Callable[[Pair, str], list[Mark]], disparity: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Pair id -> the pair as readers see it, with strengths on one scale."""
-    spans = {(pair.id, side): features.span(pair.id, side) for pair in rows for side in SIDES}
-    values = {key: _activations(span, latents) for key, span in spans.items()}
-    highest = max((float(value.max(initial=0.0)) for value in values.values()), default=0.0) or 1.0
+    each = {(pair.id, side): marks(pair, side) for pair in rows for side in SIDES}
+    highest = max((strength for some in each.values() for *_, strength in some), default=0.0) or 1.0
     found = {}
     for pair in rows:
         shown: dict[str, Any] = {"pair_id": pair.id, "row": pair.row, "group": pair.group}
         for side, text in zip(SIDES, (pair.prompt_text, pair.chosen, pair.rejected), strict=True):
-            shown[side] = mark_text(text, _marks(spans[pair.id, side], values[pair.id, side] / highest))
+            scaled = [(start, end, strength / highest) for start, end, strength in each[pair.id, side]]
+            shown[side] = mark_text(text, scaled)
         found[pair.id] = {**shown, "disparity": round(float(disparity[pair.id]), 6)}
     return found
 
 
-def _marks(span: SpanCodes, strength: np.ndarray) -> list[tuple[int, int, float]]:
+def _marks(span: SpanCodes, strength: np.ndarray) -> list[Mark]:
     at = np.flatnonzero(strength > 0).tolist()
     return [(int(span.starts[token]), int(span.ends[token]), float(strength[token])) for token in at]
 

@@ -9,7 +9,7 @@ Refuses: to confirm a finding, or to give it a behaviour's name, when that behav
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["Data", "tell"]
 Row = dict[str, Any]
 
 MIXED = "mixed"  # the latents lean, the behaviour they are named after does not
+_BY = "present"  # what a behaviour concept counts
 _CLEAR_FROM = 0.7  # held-out balanced accuracy from which a name of tokens tells a reader something
 
 
@@ -55,7 +56,9 @@ def tell(
     place = {pair.id: i for i, pair in enumerate(data.rows)}
     inside = {region["id"]: _mask(region["pair_ids"], place) for region in regions}
     entries = {key: one["library"] for key, one in names.items() if one.get("named_by") == "library"}
+    entries |= {h["concept"]["id"]: {"rule": h["concept"]["rule"], "measure": _BY} for h in hypotheses if _by_rule(h)}
     namesakes = check_names(hypotheses, entries, data.rows, inside, confirm)
+    namesakes |= {h["id"]: replace(namesakes[h["id"]], holds=True) for h in hypotheses if _by_rule(h)}
     told = [_named(one, names, made_from, namesakes.get(one["id"])) for one in hypotheses]
     logs = [np.log(np.maximum(side.n_tokens, 1)) for side in (data.features.chosen, data.features.rejected)]
     spline = stats.spline_basis_difference(logs[0], logs[1])
@@ -68,6 +71,11 @@ def tell(
         {**one, "family": told[head]["id"], "pair_ids": _carriers(one, disparities.get(one["id"], {}), i == head)}
         for i, (one, head) in enumerate(zip(told, heads, strict=True))
     ]
+
+
+def _by_rule(hypothesis: Row) -> bool:
+    """Whether its concept is a behaviour itself, counted by rule, and not latents that are named after one."""
+    return bool(hypothesis["concept"].get("rule"))
 
 
 def _carriers(told: Row, disparity: Mapping[str, float], speaks: bool) -> list[str]:
@@ -126,6 +134,7 @@ def _finding(told: Row, made_from: Mapping[str, str]) -> Finding:
         namesake["rule"] if namesake and namesake["holds"] else "",
         (concept["name_score"] or 0.0) >= _CLEAR_FROM,
         made_from[told["region"]["id"]] if told["region"] else "",
+        by_rule=_by_rule(told),
     )
 
 

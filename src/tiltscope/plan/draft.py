@@ -117,11 +117,13 @@ def _filled(entry: Row) -> bool:
 
 
 def _key(entry: Row) -> tuple[str, str, str]:
-    """What a decision is about: latents, place and direction. Ids may be renumbered by another run."""
+    """What a decision is about: latents, or a behaviour; place and direction. Ids may be renumbered by another run."""
     concept = entry.get("concept")
-    latents = concept.get("latents") if isinstance(concept, Mapping) else None
+    held = concept if isinstance(concept, Mapping) else {}
+    latents = held.get("latents")
     numbers = sorted(latents, key=str) if isinstance(latents, list) else []
-    return str(numbers), str(entry.get("where")), str(entry.get("direction"))
+    about = str(numbers) if numbers else str(held.get("id"))
+    return about, str(entry.get("where")), str(entry.get("direction"))
 
 
 def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:

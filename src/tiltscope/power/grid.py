@@ -21,10 +21,10 @@ from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import Contrast, contrast
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import LEANS, Hypothesis, plain
+from tiltscope.known import measured
 from tiltscope.planting import STYLES, Style
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow
 from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there
-from tiltscope.screening import disparity
 from tiltscope.stats import explore_mask, wilson
 from tiltscope.study import check_current
 
@@ -266,7 +266,8 @@ def _owed(
     concepts = [h.concept for h in findings]
     kinds = {kind.id: kind.inside[rows] for kind in result.regions}
     insides = [kinds[h.region.id] if h.region else None for h in findings]
-    before, after = (disparity(one.features, concepts).u.toarray() for one in (planted.before, planted.after))
+    states = (planted.before, planted.after)
+    before, after = (measured(one.features, one.pairs.rows, concepts).u.toarray() for one in states)
     change = (after - before) * (planted.signs[number] != 0)[:, None]
     signs = np.array([1 if h.direction == "more" else -1 for h in findings])
     return put_there(lean_of(change[rows], insides), lean_of(after[rows], insides), signs)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tiltscope.concepts import Concept
+from tiltscope.known import measured
 from tiltscope.power.planted import Grown
-from tiltscope.screening import disparity
 
 __all__ = ["SPEAKS_FROM", "disparity_change", "lean_of", "put_there", "speaks"]
 
@@ -40,7 +40,8 @@ def speaks(before: np.ndarray, after: np.ndarray, signs: np.ndarray) -> np.ndarr
 def disparity_change(concepts: Sequence[Concept], grown: Grown, number: int) -> np.ndarray:
     """Return r (n_concepts,) of the concepts' signed disparity with planting `number`, over the rows read anew."""
     rows = grown.read_rows(number)
-    scores = [disparity(one.take(rows), concepts).u.toarray() for one in (grown.before, grown.after)]
+    both = ((one.take(rows), [one.pairs.rows[row] for row in rows]) for one in (grown.before, grown.after))
+    scores = [measured(features, pairs, concepts).u.toarray() for features, pairs in both]
     return speaks(scores[0], scores[1], grown.signs[number][rows])
 
 
