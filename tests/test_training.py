@@ -646,8 +646,15 @@ def test_half_a_checkpoint_is_not_resumed_from(start: StartingModel, tmp_path: P
     assert train(PAIRS, plain(PAIRS), start, config, tmp_path / "run").losses == whole.losses
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 368128704 vs 368128596"),
+    ],
+)
 def test_a_full_disk_is_told_and_the_earlier_checkpoint_kept(
-    start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     config = replace(PLAIN, num_train_epochs=2.0, save_steps=2)
     whole = train(PAIRS, plain(PAIRS), start, config, tmp_path / "whole")
@@ -655,16 +662,17 @@ def test_a_full_disk_is_told_and_the_earlier_checkpoint_kept(
 
     def full(thing: Any, path: Any, *rest: Any) -> None:
         if "checkpoint-4" in str(path):
-            raise OSError(28, "No space left on device")
+            raise error
         save(thing, path, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        with pytest.raises(ProductError, match=r"No space left[\s\S]*checkpoint-2 is whole"):
+        with pytest.raises(ProductError, match=r"could not be written[\s\S]*checkpoint-2 is whole"):
             train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["checkpoint-2"]
     again = train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
     assert again.losses == whole.losses
+    assert not (tmp_path / "run/checkpoints").exists()  # nothing is left to resume
 
 
 def test_a_diverging_run_stops_with_advice_and_saves_nothing(start: StartingModel, tmp_path: Path) -> None:

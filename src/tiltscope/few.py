@@ -1,7 +1,7 @@
 """Which leans have few witnesses, and which are seen in one kind of pairs only. No label is looked at.
 
 In:  measures, regions, the bench.
-Out: `witnesses` (groups at stake), and `OwnPlace`s: a concept and the kind of pairs that holds nearly all of it.
+Out: `witnesses` (groups at stake), and `OwnPlace`s: a concept and the kind of pairs that holds most of it.
 Refuses: kinds of pairs outside of which there are witnesses enough: what is said of those is a comparison.
 """
 
@@ -18,13 +18,13 @@ from tiltscope.screening import Measures
 
 __all__ = ["HELD", "OwnPlace", "are_few", "own_places", "witnesses"]
 
-HELD = 0.8
-"""A concept is seen "almost only" in a kind of pairs that holds at least this share of the pairs it is at stake in."""
+HELD = 0.5
+"""A concept is seen "mostly" in a kind of pairs that holds at least this share of the pairs it is at stake in."""
 
 
 @dataclass(frozen=True)
 class OwnPlace:
-    """A concept (a column of measures) that is seen almost only in `region`, there by `few` groups or by many."""
+    """A concept (a column of measures) that is seen mostly in `region`, there by `few` groups or by many."""
 
     measures: Measures
     column: int
@@ -49,9 +49,9 @@ def are_few(n_groups: np.ndarray, settings: ContrastSettings) -> np.ndarray:
 
 
 def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) -> list[OwnPlace]:
-    """Return for each concept the smallest kind of pairs that holds at least `HELD` of it, if there is one.
+    """Return for each concept the kind of pairs that sets it apart best, if that holds at least `HELD` of it.
 
-    Left out are kinds outside of which the explore half has `min_groups` witnesses (there the lean can be compared
+    Best: the share it holds of the pairs at stake exceeds its share of all pairs the most. Left out are kinds outside of which the explore half has `min_groups` witnesses (there the lean can be compared
     with that of other pairs), and concepts with fewer than `few_groups` witnesses inside.
     """
     if not regions or not measures.concepts:
@@ -59,10 +59,11 @@ def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) 
     masks = np.column_stack([region.inside for region in regions])
     at_stake = (measures.a > 0).astype(np.float64)
     held = np.asarray(at_stake.T @ masks.astype(np.float64))
-    size = np.where(held >= HELD * np.asarray(at_stake.sum(axis=0)).ravel()[:, None], masks.sum(axis=0), np.inf)
+    held = held / np.maximum(np.asarray(at_stake.sum(axis=0)).ravel(), 1)[:, None]
+    apart = np.where(held >= HELD, held - masks.mean(axis=0), -np.inf)
     places = []
-    for column in np.flatnonzero(np.isfinite(size).any(axis=1) & (held.max(axis=1) > 0)).tolist():
-        region = regions[int(np.argmin(size[column]))]
+    for column in np.flatnonzero(np.isfinite(apart).any(axis=1)).tolist():
+        region = regions[int(np.argmax(apart[column]))]
         stake = at_stake[:, [column]].toarray()[:, 0] > 0
         inside = _n_groups(stake & region.inside, bench.whole)
         outside = _n_groups((stake & ~region.inside)[bench.explore.rows], bench.explore)

@@ -77,7 +77,7 @@ def _tested(measures: Measures, bench: Bench, few: np.ndarray) -> tuple[np.ndarr
 
 
 def leans_in_one_place(view: str, places: Sequence[OwnPlace], bench: Bench) -> Leans:
-    """Test the leans that are seen almost only in one kind of pairs, each on the pairs in there."""
+    """Test the leans that are seen mostly in one kind of pairs, each on the pairs in there."""
     if not places:
         return Leans([], np.array([]))
     each = [_in_there(place, bench) for place in places]

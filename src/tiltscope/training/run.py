@@ -200,6 +200,7 @@ def _save(trainer: Any, work: _Work, how_far: Moved) -> Run:
         write_text(work.out / "metrics.jsonl", "".join(json.dumps(one) + "\n" for one in history))
         write_json(work.out / "run.json", {**work.facts, "results": _results(run), "versions": _versions()})
         (work.out / STARTED).unlink(missing_ok=True)
+        shutil.rmtree(work.out / "checkpoints", ignore_errors=True)  # three times the model, and nothing to resume
     trainer.accelerator.wait_for_everyone()
     return run
 

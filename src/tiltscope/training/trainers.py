@@ -96,9 +96,12 @@ class _Ours:
                 write_json(folder / WHOLE, {"step": self.state.global_step})  # type: ignore[attr-defined]
         except (OSError, SafetensorError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its archive writer; others are not about writing.
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            if isinstance(error, RuntimeError) and not any(name in str(error) for name in _ARCHIVE_WRITER):
                 raise
             raise not_written(folder, error) from error
+
+
+_ARCHIVE_WRITER = ("PytorchStreamWriter", "inline_container")
 
 
 def not_written(folder: Path, error: Exception) -> ProductError:
