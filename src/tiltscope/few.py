@@ -51,8 +51,9 @@ def are_few(n_groups: np.ndarray, settings: ContrastSettings) -> np.ndarray:
 def own_places(measures: Measures, regions: Sequence[KindOfPair], bench: Bench) -> list[OwnPlace]:
     """Return for each concept the kind of pairs that sets it apart best, if that holds at least `HELD` of it.
 
-    Best: the share it holds of the pairs at stake exceeds its share of all pairs the most. Left out are kinds outside of which the explore half has `min_groups` witnesses (there the lean can be compared
-    with that of other pairs), and concepts with fewer than `few_groups` witnesses inside.
+    Best: the share it holds of the pairs at stake exceeds its share of all pairs the most. Left out are kinds outside
+    of which the explore half has `min_groups` witnesses (there the lean can be compared with that of other pairs), and
+    concepts with fewer than `few_groups` witnesses inside.
     """
     if not regions or not measures.concepts:
         return []

@@ -218,7 +218,7 @@ def headline_parts(hypothesis: Row) -> list[tuple[str, bool]]:
     others = "on other prompts" if hypothesis.get("view") == "prompt" else "in other pairs"
     if _only_there(hypothesis):
         seen = "They are" if plural else "It is"
-        against = f". {seen} seen mostly there, and too seldom elsewhere to compare, so nothing is said of what it would be {others}"
+        against = f". {seen} seen mostly there, too seldom elsewhere to compare with what it would be {others}"
     elif opening:
         against = f" than {others}"
     lead = f"{opening}: training on this will teach: " if opening else "Training on this will teach: "
