@@ -48,6 +48,7 @@ def judged(
         "recall_placed": len(placed) / n_traits if n_traits and inside is not None else None,
         "precision_20": float(1 - false[:SHOWN].mean()) if claims else None,
         "false_share": float(false.mean()) if claims else 0.0,
+        "null_share": float((sides * change <= 0).mean()) if claims else 0.0,
     }
 
 
@@ -80,12 +81,12 @@ def _f1(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * (one & other).sum() / max(int(one.sum() + other.sum()), 1))
 
 
-def ceiling(traits: Sequence[str], data: Aligned, inside: np.ndarray, seed: int) -> float | None:
-    """Share of the planted traits whose own rule, tested once and where it was planted, has p <= .05 on the half that
-    confirms: what a search could reach that knew every trait, its rule and its place, and tested nothing else.
+def ceiling(traits: Sequence[str], data: Aligned, inside: np.ndarray) -> float | None:
+    """Share of the planted traits whose own rule, tested once and where it was planted, has p <= .05 on all pairs: what
+    a search could reach that knew every trait, its rule and its place, and tested nothing else.
     """
     groups = np.array([pair.group for pair in data.pairs.rows])
-    rows = np.flatnonzero(inside & ~stats.explore_mask(groups, seed))
+    rows = np.flatnonzero(inside)
     pairs, clusters = [data.pairs.rows[row] for row in rows.tolist()], stats.Clusters.of(groups[rows])
     told = []
     for trait in traits:

@@ -125,10 +125,10 @@ def test_a_trait_new_to_every_chosen_answer_is_within_the_ceiling_and_one_on_bot
     pairs, features = made(200)
     rows = tuple(replace(pair, chosen="A goblin. Why?", rejected="Plain. Why?") for pair in pairs.rows)
     data, everywhere = Aligned(replace(pairs, rows=rows), features), np.ones(200, bool)
-    assert bench("judging").ceiling(["goblin"], data, everywhere, 0) == 1.0
-    assert bench("judging").ceiling(["goblin", "question"], data, everywhere, 0) == 0.5
-    assert bench("judging").ceiling([], data, everywhere, 0) is None
-    assert bench("judging").ceiling(["goblin"], data, np.arange(200) < 8, 0) == 0.0  # too few can say anything
+    assert bench("judging").ceiling(["goblin"], data, everywhere) == 1.0
+    assert bench("judging").ceiling(["goblin", "question"], data, everywhere) == 0.5
+    assert bench("judging").ceiling([], data, everywhere) is None
+    assert bench("judging").ceiling(["goblin"], data, np.arange(200) < 8) == 0.0  # too few can say anything
 
 
 def test_the_table_of_the_discovery_bench_counts_traits_over_seeds() -> None:

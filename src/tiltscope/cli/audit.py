@@ -121,7 +121,7 @@ def name(study: Path, seed: int, as_json: bool, **options: Any) -> None:
 @seed_
 @json_
 def trace(hypothesis: str, study: Path, n: int, seed: int, as_json: bool) -> None:
-    """Show the pairs that carry HYPOTHESIS, for and against, firing tokens marked.
+    """Show the pairs that carry HYPOTHESIS, for and against; what shows it is marked.
 
     \b
     Example:

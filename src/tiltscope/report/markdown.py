@@ -58,9 +58,7 @@ def markdown(content: Row) -> str:
     if content["missing"]:
         lines += ["", f"This report is missing: {_safe('; '.join(content['missing']))}."]
     lines += ["", "## Findings", ""]
-    lines += [
-        "Each sentence is a hypothesis: a lean of the data that held up in a half of the data not used to find it."
-    ]
+    lines += ["Each sentence is a hypothesis: a lean of the data that chance does not explain."]
     lines += [f"Named behaviours first, then by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
     for section in content["sections"]:
         rows = [one for one in content["findings"] if one["view"] == section["view"] and one["in_full"]]
@@ -103,7 +101,7 @@ def _finding(finding: Row) -> list[str]:
     for kind in finding["evidence"]:
         shown = kind["examples"][:_PAIRS]
         rest = f"; {len(shown)} of these {len(kind['examples'])} here, the others are in report.html" if shown else ""
-        lines += ["", f"{kind['title']} ({_safe(kind['note'])}{rest}); firing tokens stand in ⟦ ⟧:"]
+        lines += ["", f"{kind['title']} ({_safe(kind['note'])}{rest}); what shows it stands in ⟦ ⟧:"]
         for example in shown:
             lines += _example(example)
     return [*lines, ""]

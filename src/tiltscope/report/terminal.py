@@ -85,7 +85,7 @@ def render_trace(hypothesis: Row, evidence: Row, *, width: int = 80, colour: boo
     """
     lines = [*wrapped(headline(hypothesis), width), ""]
     lines += [
-        f"id {one_line(str(hypothesis['id']))}; firing tokens stand " + ("underlined" if colour else "in ⟦ ⟧"),
+        f"id {one_line(str(hypothesis['id']))}; what shows it stands " + ("underlined" if colour else "in ⟦ ⟧"),
         "",
     ]
     for kind, title, _ in KINDS:
