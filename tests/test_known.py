@@ -177,7 +177,9 @@ def test_its_decision_acts_by_rule_and_two_behaviours_are_two_decisions(study: P
     lean = {"measure": "present", "effect": 0.2, "ci_low": 0.1, "ci_high": 0.3, "holds": True}
     emoji = {**bold, "id": "g-B-emoji", "family": "g-B-emoji", "namesake": {"rule": "emoji", **lean}}
     emoji["concept"] = {**bold["concept"], "id": "B-emoji", "rule": "emoji", "name": "emoji"}
-    bold["namesake"] = {"rule": "bold", **lean}
+    stars = next(row for row in rows if row["id"] == "g-L0")
+    stars["family"] = bold["id"]
+    bold["namesake"] = stars["namesake"] = {"rule": "bold", **lean}
     write_json(folder / "hypotheses.json", [*rows, emoji])
     plan = write_draft(folder)
     assert "detector: {kind: rule, rule: bold, by: present}" in plan.read_text()
@@ -186,6 +188,7 @@ def test_its_decision_acts_by_rule_and_two_behaviours_are_two_decisions(study: P
     plan.write_text(before + 'hypothesis: "g-B-emoji"' + after.replace("action: undecided", "action: suppress", 1))
     again = write_draft(folder, overwrite=True).read_text()
     assert again.count("action: suppress") == 1
+    assert 'concept: {id: "B-bold", latents: [0], name: "bold text"}' in again  # to steer along, where a rule cannot
     assert "action: suppress" in again.split('hypothesis: "g-B-emoji"')[1].split("- hypothesis")[0]
 
 

@@ -300,7 +300,8 @@ def _direction(decision: Decision, bench: Bench) -> tuple[int, float, np.ndarray
             "steering needs a direction",
             where=decision.place,
             found=spec.shown if spec else "no detector",
-            hint="name a concept or a latent of the study, or {kind: direction, labels: {rule: …}}",
+            hint="take `detector:` out to steer along the latents of `concept`, or name others, or a direction: "
+            "{kind: direction, labels: {rule: …}}",
         )
     vector = whole_direction(spec, _inputs(decision, spec, bench), where=decision.place)
     held = bench.residuals.of_pairs(bench.rows, spec.layer).values()

@@ -122,7 +122,7 @@ def _key(entry: Row) -> tuple[str, str, str]:
     held = concept if isinstance(concept, Mapping) else {}
     latents = held.get("latents")
     numbers = sorted(latents, key=str) if isinstance(latents, list) else []
-    about = str(numbers) if numbers else str(held.get("id"))
+    about = str(held.get("id")) if str(held.get("id")).startswith("B-") else str(numbers)
     return about, str(entry.get("where")), str(entry.get("direction"))
 
 
@@ -131,7 +131,7 @@ def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
     for one in decided:
         held.setdefault(_key(one), []).append(one)
     lines = [_HEADER, "format_version: 1", *_made_from(study), ""]
-    found = [(rows[0], _entry(rows[0])) for rows in families(read_hypotheses(study))]
+    found = [(rows[0], _entry(rows)) for rows in families(read_hypotheses(study))]
     _first_of_a_rule([entry for _, entry in found])
     body: list[str] = []
     tree = study / "hierarchy.json"
@@ -169,6 +169,12 @@ def _detector(row: Row) -> dict[str, Any]:
     return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}}
 
 
+def _rule(row: Row) -> str:
+    """The behaviour a finding is, or bears the name of; "" where there is none."""
+    namesake = row.get("namesake")
+    return str(namesake["rule"]) if namesake and namesake["holds"] else ""
+
+
 def _first_of_a_rule(entries: Sequence[dict[str, Any]]) -> None:
     """Of findings on one behaviour in one place the first, the strongest, gets the rule; the rest keep latents."""
     seen = set()
@@ -189,13 +195,18 @@ def _is_drafted(entry: Row) -> bool:
     return any(one.id == held["rule"] and name.startswith(one.name) for one in RULES)
 
 
-def _entry(row: Row) -> dict[str, Any]:
+def _entry(family: Sequence[Row]) -> dict[str, Any]:
+    """The finding that speaks for a family; a behaviour, which has no latents, comes with those named after it."""
+    row = family[0]
     concept, region = row["concept"], row.get("region")
+    named = {
+        latent for one in family if _rule(one) and _rule(one) == _rule(row) for latent in one["concept"]["latents"]
+    }
     return {
         "hypothesis": row["id"],
         "concept": {
             "id": concept["id"],
-            "latents": list(concept["latents"]),
+            "latents": list(concept["latents"]) or sorted(named),
             "name": visible(str(concept.get("name") or "")),
         },
         **_detector(row),
