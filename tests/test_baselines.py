@@ -34,15 +34,15 @@ def test_punctuation_is_a_share_of_characters() -> None:
     assert punctuation_share("") == 0
 
 
-def test_words_learned_on_explore_separate_the_other_half_and_turn_with_the_labels() -> None:
+def test_words_learned_on_one_half_separate_the_other() -> None:
     rows, explore = _pairs(), np.arange(80) < 40
     ones = np.zeros(80)
     found = baseline_differences(rows, ones, ones, explore)
     assert set(found) == set(BASELINES)
-    assert (found["bag_of_words"][~explore] > 0).all()
+    assert (found["bag_of_words"] > 0).all()
 
 
-def test_labels_of_the_confirm_half_do_not_change_what_was_learned() -> None:
+def test_a_half_is_asked_of_what_the_other_taught_and_of_nothing_else() -> None:
     rows, explore = _pairs(), np.arange(80) < 40
     swapped = [
         row if explore[i] else Pair(row.id, row.prompt, row.rejected, row.chosen, row.group, row.row)
@@ -50,8 +50,8 @@ def test_labels_of_the_confirm_half_do_not_change_what_was_learned() -> None:
     ]
     ones = np.zeros(80)
     one, other = (baseline_differences(r, ones, ones, explore)["bag_of_words"] for r in (rows, swapped))
-    assert np.array_equal(one[explore], other[explore])
-    assert one[~explore] == pytest.approx(-other[~explore])
+    assert one[explore] == pytest.approx(-other[explore])  # the other half was turned round, and so is its lesson
+    assert one[~explore] == pytest.approx(-other[~explore])  # the lesson is the same, the pairs are turned round
 
 
 def test_answers_without_a_repeated_word_give_no_direction() -> None:

@@ -75,6 +75,16 @@ def test_an_explore_p_is_never_shown_as_q(planted: Contrast) -> None:
         assert h.q is None or h.q >= h.p
 
 
+def test_what_explains_nothing_leaves_all_of_the_effect() -> None:
+    pairs, features = made(400, lean=0.8, seed=5)
+    rows = tuple(replace(pair, chosen="one word", rejected="one word") for pair in pairs.rows)
+    result = contrast(replace(pairs, rows=rows), features, QUICK)
+    assert any(h.estimand == "tau" and h.confirmed for h in result.hypotheses)
+    for h in result.hypotheses:
+        for name in ("markdown", "punctuation", "bag_of_words"):
+            assert h.baselines[name].effect_left == pytest.approx(h.effect, abs=1e-9)
+
+
 def test_effect_interval_and_p_come_from_one_regression(planted: Contrast) -> None:
     for h in planted.hypotheses:
         assert h.ci_low <= h.effect <= h.ci_high

@@ -1,8 +1,8 @@
 """The dull explanations of a lean: length, markdown, punctuation, single words.
 
-In:  the texts of the pairs, and which pairs may be learned from (the explore half).
+In:  the texts of the pairs, and which of them are the explore half.
 Out: one number per pair and baseline: chosen minus rejected.
-Refuses: to learn the bag-of-words direction from the pairs on which it is reported.
+Refuses: to learn the bag-of-words direction from the pairs it is asked of: each half is asked of what the other taught.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ def baseline_differences(
     """Return chosen minus rejected per pair for each of `BASELINES`, each (n_pairs,) float64.
 
     length is in log tokens; markdown and punctuation are shares of characters; bag_of_words is the log-odds of "chosen"
-    under a ridge logistic regression on word presence, fitted on the pairs where `explore` is true.
+    under a ridge logistic regression on word presence, fitted on the half (`explore` or not) that the pair is not in.
     """
     return {
         "length": log_tokens_chosen - log_tokens_rejected,
         "markdown": np.array([markdown_share(pair.chosen) - markdown_share(pair.rejected) for pair in rows]),
         "punctuation": np.array([punctuation_share(pair.chosen) - punctuation_share(pair.rejected) for pair in rows]),
-        "bag_of_words": _bag_of_words(rows, explore),
+        "bag_of_words": np.where(explore, _bag_of_words(rows, ~explore), _bag_of_words(rows, explore)),
     }
 
 
-def _bag_of_words(rows: Sequence[Pair], explore: np.ndarray) -> np.ndarray:
+def _bag_of_words(rows: Sequence[Pair], learn: np.ndarray) -> np.ndarray:
     from scipy import sparse
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    learned_from = np.flatnonzero(explore).tolist()
+    learned_from = np.flatnonzero(learn).tolist()
     if len(learned_from) < 2:
         return np.zeros(len(rows))
     words = CountVectorizer(binary=True, min_df=2, max_features=20_000, token_pattern=r"(?u)\b\w+\b|[^\w\s]")

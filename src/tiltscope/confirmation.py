@@ -135,7 +135,7 @@ def _test(cell: Found, bench: Bench) -> Tested:
         confirmed=False,
         verdict=cell.why_not if cell.why_not == "too few witnesses" else "not a candidate",
         length=_length_verdict(equal, cell.sign, within, bench),
-        baselines=_baselines(cell, column, bench),
+        baselines=_baselines(cell, column, half, bench),
         family=cell.id,
         pair_ids=_carriers(cell, column, bench),
     )
@@ -257,14 +257,11 @@ def _new_sources(column: _Column, bench: Bench) -> Interval | None:
     return Interval(effect, effect - reach, effect + reach)
 
 
-def _baselines(cell: Found, column: _Column, bench: Bench) -> dict[str, Baseline]:
-    """How far each dull explanation goes, on the confirm half: the bag of words was learned on the other."""
-    rows = bench.confirm.rows
-    rows = rows[column.inside[rows]] if cell.own else rows
-    if not len(rows):
-        return {name: Baseline(0.0, 0.0) for name in bench.baselines}
+def _baselines(cell: Found, column: _Column, half: Half, bench: Bench) -> dict[str, Baseline]:
+    """How far each dull explanation goes, on the pairs that the effect is of."""
+    rows = half.rows
     inside, u = column.inside[rows], column.u[rows]
-    plain = np.ones((len(rows), 1)) if cell.is_lean else design(bench.confirm, column.a, column.inside)
+    plain = np.ones((len(rows), 1)) if cell.is_lean else design(half, column.a, column.inside)
     answers = {}
     for name, difference in bench.baselines.items():
         held = difference[rows]
