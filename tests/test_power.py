@@ -247,6 +247,16 @@ def test_a_study_that_was_not_audited_is_refused(opened: Opened) -> None:
         run(opened)
 
 
+def test_a_study_of_a_version_with_other_settings_is_refused_with_the_verb_to_rerun(opened: Opened) -> None:
+    path = opened.folder / "contrast.json"
+    record = json.loads(path.read_text())
+    record["settings"]["few_spare"] = 5
+    path.write_text(json.dumps(record))
+    with pytest.raises(StaleProductError, match="few_spare") as told:
+        run(opened)
+    assert told.value.hint == f"rerun: tiltscope contrast {opened.folder}"
+
+
 def test_another_scope_than_the_studys_is_refused(opened: Opened) -> None:
     other = DoubleScope(LATENTS, fingerprint="another")
     with pytest.raises(StaleProductError, match="another scope"):

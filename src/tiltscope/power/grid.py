@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tiltscope import __version__
 from tiltscope.artifact import fingerprint, read_object, write_json
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import Contrast, contrast
-from tiltscope.errors import ProductError, UsageError
+from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.hypotheses import LEANS, Hypothesis, plain
 from tiltscope.known import measured
 from tiltscope.planting import STYLES, Style
@@ -79,7 +80,7 @@ def run_power(opened: Opened, scope: Scope, settings: PowerSettings, *, progress
     Raises:
         UsageError: an unknown trait, a share outside 0 to 1, a place the study does not have.
         ProductError: the study was not audited.
-        StaleProductError: its findings or its scope belong to other features.
+        StaleProductError: its findings or its scope belong to other features, or were made by another version.
     """
     run = _prepare(opened, scope, settings)
     total, traits = len(run.traits) * len(settings.shares) * settings.repeats, []
@@ -102,12 +103,25 @@ def _prepare(opened: Opened, scope: Scope, settings: PowerSettings) -> _Run:
     _check(settings)
     record = read_object(opened.folder / "contrast.json", "settings", verb=f"contrast {opened.folder}")
     check_current(opened.folder)
-    kept = ContrastSettings(**record["settings"])
+    kept = _kept(record["settings"], opened.folder)
     ground = Aligned.of(opened.pairs, opened.features)
     inside = _inside(opened, ground, settings.where)
     made_from = fingerprint(__version__, opened.features.fingerprint, opened.pairs.fingerprint, asdict(kept), inside)
     readings = Readings(scope, opened.features, opened.folder / "power" / "readings")
     return _Run(ground, readings, inside, settings, replace(kept, n_null_cells=0, n_flip_cells=0), made_from)
+
+
+def _kept(settings: Mapping[str, Any], study: Path) -> ContrastSettings:
+    """The settings the study was audited with; another version of Tiltscope tests in another way."""
+    unlike = sorted(set(settings) ^ {one.name for one in fields(ContrastSettings)})
+    if unlike:
+        raise StaleProductError(
+            "another version of Tiltscope made these findings",
+            where=str(study / "contrast.json"),
+            found=f"only one of the two has the settings {', '.join(unlike)}",
+            hint=f"rerun: tiltscope contrast {study}",
+        )
+    return ContrastSettings(**settings)
 
 
 def _check(settings: PowerSettings) -> None:
