@@ -574,3 +574,18 @@ def test_the_first_finding_on_a_behaviour_is_drafted_with_its_rule_and_the_next_
     edit(study, 0, action="suppress", aim_rate="start", reason="loud")
     edit(study, 1, action="suppress", aim_rate="start", reason="loud")
     assert len(load_plan(study / "plan.yaml").active) == 2
+
+
+def test_a_behaviour_keeps_its_rule_also_where_a_stronger_finding_bears_its_name(tmp_path: Path) -> None:
+    rows = made_study.hypotheses()
+    stronger, weaker = (row for row in rows if row["id"] in ("g-L812", "g-L33"))
+    named = {"rule": "bold", "measure": "present", "holds": True}
+    weaker |= {"id": "g-B-bold", "family": "g-B-bold", "namesake": named}
+    weaker["concept"] |= {"id": "B-bold", "latents": [], "rule": "bold", "name": "bold text"}
+    stronger["namesake"] = named | {"measure": "share"}
+    by_id = {
+        one["hypothesis"]: one.get("detector")
+        for one in yaml.safe_load(draft_plan(made_study.make(tmp_path / "s", rows=rows)))["decisions"]
+    }
+    assert by_id["g-B-bold"] == {"kind": "rule", "rule": "bold", "by": "present"}
+    assert by_id["g-L812"] is None  # it has latents to act on

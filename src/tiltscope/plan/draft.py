@@ -122,8 +122,12 @@ def _key(entry: Row) -> tuple[str, str, str]:
     held = concept if isinstance(concept, Mapping) else {}
     latents = held.get("latents")
     numbers = sorted(latents, key=str) if isinstance(latents, list) else []
-    about = str(held.get("id")) if str(held.get("id")).startswith("B-") else str(numbers)
+    about = str(held.get("id")) if _is_behaviour(held) else str(numbers)
     return about, str(entry.get("where")), str(entry.get("direction"))
+
+
+def _is_behaviour(concept: Row) -> bool:
+    return str(concept.get("id")).startswith("B-")
 
 
 def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
@@ -176,9 +180,11 @@ def _rule(row: Row) -> str:
 
 
 def _first_of_a_rule(entries: Sequence[dict[str, Any]]) -> None:
-    """Of findings on one behaviour in one place the first, the strongest, gets the rule; the rest keep latents."""
+    """Of findings on one behaviour in one place the behaviour itself, else the strongest, gets the rule; the rest keep
+    latents.
+    """
     seen = set()
-    for entry in entries:
+    for entry in sorted(entries, key=lambda one: not _is_behaviour(one["concept"])):
         key = str(entry.get("detector")), entry["where"]
         if key in seen:
             entry.pop("detector", None)
