@@ -1,6 +1,6 @@
 """Are the p-values honest on these data? Two nulls, computed on the pairs that test: leans all, comparisons confirm.
 
-In:  the bench, the views (what is measured, and in which regions), and the leans that are seen in one place only.
+In:  the bench, the views (what is measured, and in which regions), and the leans that are seen mostly in one place.
 Out: per null and view: share of p < .05, and share of draws in which Benjamini-Hochberg at q rejects anything.
 Refuses: to hide how many cells and draws it used.
 """
@@ -148,16 +148,18 @@ def _adjusted_lean(lean: _Lean, signs: np.ndarray) -> np.ndarray:
 
 def sharp_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
     """Return p (n_cells, n_draws) with labels flipped by group."""
-    return np.array([_sharp(cell, bench, _signs(_tested_on(cell, bench), bench, 0)) for cell in cells])
+    signs = _signs(cells, bench, 0)
+    return np.array([_sharp(cell, bench, signs[cell[2] is None]) for cell in cells])
 
 
 def _tested_on(cell: _Cell, bench: Bench) -> Half:
     return bench.whole if cell[2] is None else bench.confirm
 
 
-def _signs(half: Half, bench: Bench, more: int) -> np.ndarray:
-    """(n_groups, n_draws): the same for every cell that is tested on these pairs."""
-    return stats.rademacher(half.clusters.n_groups, bench.settings.n_draws, bench.settings.seed + more)
+def _signs(cells: Sequence[_Cell], bench: Bench, more: int) -> dict[bool, np.ndarray]:
+    """(n_groups, n_draws) for leans (True) and for comparisons (False), drawn once for all cells of a kind."""
+    sizes = {cell[2] is None: _tested_on(cell, bench).clusters.n_groups for cell in cells}
+    return {lean: stats.rademacher(n, bench.settings.n_draws, bench.settings.seed + more) for lean, n in sizes.items()}
 
 
 def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
@@ -174,7 +176,8 @@ def _sharp(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:
 
 def adjusted_null(cells: Sequence[_Cell], bench: Bench) -> np.ndarray:
     """Return p (n_cells, n_draws) of u* = fit without the tested term + w_g x residual."""
-    return np.array([_adjusted(cell, bench, _signs(_tested_on(cell, bench), bench, 1)) for cell in cells])
+    signs = _signs(cells, bench, 1)
+    return np.array([_adjusted(cell, bench, signs[cell[2] is None]) for cell in cells])
 
 
 def _adjusted(cell: _Cell, bench: Bench, signs: np.ndarray) -> np.ndarray:

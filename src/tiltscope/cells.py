@@ -25,7 +25,7 @@ __all__ = ["BUDGET", "Bench", "ContrastSettings", "Found", "Half", "design", "se
 
 BUDGET = {"latents": 0.35, "behaviours": 0.25, "own": 0.05, "region": 0.15, "prompt": 0.2}
 """How the lists share the error rate: leans everywhere of latents, and of the library's behaviours counted by rule;
-leans seen in one place only; comparisons of either view."""
+leans seen mostly in one place; comparisons of either view."""
 
 _SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
 
@@ -100,7 +100,6 @@ class Found:
     """A cell to be told of: which concept, where, which direction, and how two halves of what showed it see it.
 
     few: its groups at stake are counted exactly. own: the lean in the region by itself, compared with nothing.
-    p: of a lean, two-sided, on all pairs; nan for a comparison until the confirm half has had its say.
     """
 
     view: str
@@ -114,7 +113,6 @@ class Found:
     why_not: str = ""
     few: bool = False
     own: bool = False
-    p: float = float("nan")
 
     @property
     def listed(self) -> str:

@@ -1,7 +1,7 @@
 """Which way does each concept lean, everywhere or in the one place it is seen in? Tested once, on all pairs.
 
 In:  measures, places of their own, the bench.
-Out: `Leans`: the cells worth telling, each with its p, and the p of all others that were tested.
+Out: `Leans`: the cells worth telling, and the p of all others that were tested.
 Refuses: to let labels choose what is tested. There is one such lean per concept, so no half has to be spent on looking.
 """
 
@@ -52,7 +52,6 @@ def leans_everywhere(measures: Measures, bench: Bench) -> Leans:
             candidate=bool(seen[m]),
             why_not="" if seen[m] else "too few witnesses",
             few=bool(few[m]),
-            p=float(p[m]),
         )
         for m in np.flatnonzero(told).tolist()
     ]
@@ -88,9 +87,8 @@ def leans_in_one_place(view: str, places: Sequence[OwnPlace], bench: Bench) -> L
             *(view, place.measures, place.column, place.region, sign, *halves, True),
             few=place.few,
             own=True,
-            p=p_two,
         )
-        for place, (sign, halves, p_two), keep in zip(places, each, told.tolist(), strict=True)
+        for place, (sign, halves, _), keep in zip(places, each, told.tolist(), strict=True)
         if keep
     ]
     return Leans(cells, p[~told])
