@@ -342,7 +342,17 @@ def test_chosen_and_rejected_stand_beside_each_other_with_marks_and_rows(page: P
     assert len(levels) > 1
     assert levels <= {"m1", "m2", "m3", "m4", "m5"}
     assert "1,500 of 4,925 characters, around the strongest marks." in page.text
-    assert "rejected · does not fire" in page.text
+    assert "rejected · does not show it" in page.text
+
+
+def test_a_behaviour_counted_by_rule_is_not_told_in_latents(tmp_path: Path) -> None:
+    by_rule = concept("L1", "em dash", "library") | {"id": "B-em_dash", "latents": [], "rule": "em_dash"}
+    lean = {"rule": "em_dash", "measure": "present", "effect": 0.1, "ci_low": 0.05, "ci_high": 0.15, "holds": True}
+    folder = made_study.make(tmp_path / "s", rows=[hypothesis("g-B-em_dash", by_rule, 0.1, namesake=lean)])
+    write_report(folder)
+    text = Page((folder / "report.html").read_text(encoding="utf-8")).text
+    assert "B-em_dash, counted by rule in the text; it has no latents" in text
+    assert "0 latents" not in text
 
 
 def test_every_cap_is_announced(page: Page) -> None:

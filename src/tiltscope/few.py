@@ -1,4 +1,4 @@
-"""Which leans have few witnesses, and which are seen in one kind of pairs only. No label is looked at.
+"""Which leans have few witnesses, and which are seen mostly in one kind of pairs. No label is looked at.
 
 In:  measures, regions, the bench.
 Out: `witnesses` (groups at stake), and `OwnPlace`s: a concept and the kind of pairs that holds most of it.

@@ -39,7 +39,7 @@ ESTIMANDS = {
     "tau": "lean: mean of (chosen shows it − rejected shows it), from −1 to 1",
     "delta": "excess of the preference in this kind of pairs over other pairs, length held fixed",
     "shift": "excess of the preference after this kind of prompt over other prompts, length held fixed",
-    "own": "lean in these pairs, almost the only ones it is seen in: mean of (chosen shows it − rejected shows it)",
+    "own": "lean in these pairs, in which it is mostly seen: mean of (chosen shows it − rejected shows it)",
 }
 SHIFT_UNIT = (
     "excess of the move after this kind of prompt, in units of the concept's usual difference, length held fixed"
@@ -62,7 +62,7 @@ LIMITS = (
     "shows, this report cannot see.",
     "A name is a label for evidence. Its score says how well the name alone tells where the concept fires (.5 is "
     "chance); where it is low, trust the marked tokens.",
-    "Text beyond max_length was not read; where answers were cut the evidence says so.",
+    "Text beyond max_length was not read through the model; where answers were cut the evidence says so.",
 )
 
 

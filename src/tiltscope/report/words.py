@@ -174,7 +174,7 @@ def near_zero(interval: Row) -> float:
 
 
 def _only_there(hypothesis: Row) -> bool:
-    """Whether the finding is a lean in one place by itself, with next to nothing outside to compare it with."""
+    """Whether the finding is a lean in one place by itself, with too little outside to compare it with."""
     return hypothesis.get("estimand") == "own"
 
 
