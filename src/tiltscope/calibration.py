@@ -22,6 +22,8 @@ from tiltscope.stats.score import cautious_p, cautious_p_two, flip_scores, tau_s
 
 __all__ = ["adjusted_null", "calibrate", "sample_cells", "sharp_null", "summary"]
 
+_EVERYWHERE = ("global", "behaviours")
+
 View = tuple[str, Measures, tuple[KindOfPair, ...]]
 _Cell = tuple[Measures, int, KindOfPair | None]
 
@@ -38,7 +40,7 @@ def calibrate(views: Sequence[View], bench: Bench, own: Sequence[OwnPlace] = ())
     for name in dict.fromkeys(view[0] for view in views):
         mine = [view for view in views if view[0] == name]
         for null, run, limit in (
-            ("sharp", sharp_null, bench.settings.n_null_cells if name == "global" else bench.settings.n_flip_cells),
+            ("sharp", sharp_null, bench.settings.n_null_cells if name in _EVERYWHERE else bench.settings.n_flip_cells),
             ("adjusted", adjusted_null, bench.settings.n_null_cells),
         ):
             cells = sample_cells(mine, bench, limit)
@@ -61,7 +63,7 @@ def sample_cells(views: Sequence[View], bench: Bench, limit: int) -> list[_Cell]
         _, measures, regions = views[which]
         column, place = divmod(number, max(len(regions), 1))
         cell = (measures, column, regions[place] if regions else None)
-        if (regions or views[which][0] == "global") and _seen(cell, bench):
+        if (regions or views[which][0] in _EVERYWHERE) and _seen(cell, bench):
             cells.append(cell)
     return cells
 
@@ -94,7 +96,7 @@ def _few_leans(views: Sequence[View], bench: Bench) -> list[_Lean]:
     leans: list[_Lean] = []
     rng = np.random.default_rng(bench.settings.seed)
     for name, measures, _ in views:
-        if name == "global" and measures.concepts:
+        if name in _EVERYWHERE and measures.concepts:
             few = rng.permutation(np.flatnonzero(are_few(witnesses(measures, bench.whole), bench.settings)))
             for column in few[: bench.settings.n_null_cells - len(leans)].tolist():
                 leans.append(_Lean(_column(measures, column, bench.whole), bench.whole, measures.unit(column)))

@@ -65,6 +65,12 @@ class View:
     own: tuple[OwnPlace, ...] = ()
 
     @property
+    def kind(self) -> str:
+        """The view's name, or "behaviours" where it looks at those alone."""
+        rules = [bool(one.rule) for one in self.measures.concepts]
+        return "behaviours" if rules and all(rules) else self.name
+
+    @property
     def n_cells(self) -> int:
         """How many concept x place cells the view has."""
         return len(self.measures.concepts) * (len(self.regions) or int(self.name == "global")) + len(self.own)
@@ -107,7 +113,7 @@ def contrast(
     tested = confirm(found, bench, _untold(explored))
     say("contrast: nulls on these data", 3, 4)
     nulls = calibrate(
-        [(view.name, view.measures, view.regions) for view in views], bench, [one for view in views for one in view.own]
+        [(view.kind, view.measures, view.regions) for view in views], bench, [one for view in views for one in view.own]
     )
     say("contrast: nulls on these data", 4, 4)
     return Contrast(
@@ -181,7 +187,7 @@ def _displayed(regions: Sequence[KindOfPair], settings: ContrastSettings) -> tup
 def _explore(view: View, bench: Bench) -> _Explored:
     if view.name == "global":
         everywhere = leans_everywhere(view.measures, bench)
-        name = "behaviours" if any(one.rule for one in view.measures.concepts) else "latents"
+        name = "latents" if view.kind == "global" else view.kind
         return _Explored(everywhere.n_tested, everywhere.cells, {name: everywhere.untold})
     compared = _explore_regions(view, bench) if view.measures.concepts and view.regions else _Explored(0, [])
     own = leans_in_one_place(view.name, view.own, bench)
