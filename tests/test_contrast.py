@@ -142,7 +142,7 @@ def test_the_same_run_writes_the_same_bytes_and_reads_back(planted: Contrast, tm
 
 def test_both_nulls_are_reported_for_every_view(planted: Contrast) -> None:
     nulls = {(entry["null"], entry["view"]) for entry in planted.record["nulls"]}
-    assert nulls == {(null, view) for null in ("sharp", "adjusted") for view in ("global", "region", "prompt")}
+    assert nulls == {(null, view) for null in ("sharp", "adjusted") for view in ("global", "region", "prompt", "own")}
     for entry in planted.record["nulls"]:
         assert entry["n_draws"] == 40
         assert 0 < entry["share_p05"] < 0.12
