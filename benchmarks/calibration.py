@@ -64,10 +64,10 @@ def _one(study: Path, settings: ContrastSettings) -> dict[str, Any]:
     bench = set_up(opened.pairs, opened.features, settings)
     views = label_free_views(opened.features, bench)
     start, entries = time.monotonic(), []
-    for name in ("global", "region", "prompt"):
-        mine = [(view.name, view.measures, view.regions) for view in views if view.name == name]
+    for name in ("global", "behaviours", "region", "prompt"):
+        mine = [(view.kind, view.measures, view.regions) for view in views if view.kind == name]
         for null, run, limit in (
-            ("sharp", sharp_null, settings.n_null_cells if name == "global" else settings.n_flip_cells),
+            ("sharp", sharp_null, settings.n_flip_cells if name in ("region", "prompt") else settings.n_null_cells),
             ("adjusted", adjusted_null, settings.n_null_cells),
         ):
             cells = sample_cells(mine, bench, limit)
