@@ -181,10 +181,10 @@ def _lean(cell: Found, u: np.ndarray, clusters: stats.Clusters) -> _Numbers:
 
 
 def normal_score(one_sided: float, sign: int) -> float:
-    """Return the z that has this one-sided p in the direction of sign; nan counts as p = 1."""
+    """Return the z that has this one-sided p in the direction of sign; 0 where p is not defined."""
     from scipy.special import ndtri
 
-    return float(-sign * ndtri(1.0 if np.isnan(one_sided) else one_sided))
+    return 0.0 if np.isnan(one_sided) else float(-sign * ndtri(one_sided))
 
 
 def _numbers(estimates: stats.Estimates, p: float, z: float) -> _Numbers:

@@ -37,7 +37,7 @@ class Leans:
 
 
 def leans_everywhere(measures: Measures, bench: Bench) -> Leans:
-    """Test the mean of u of every concept over all pairs; told are the strongest, and every cluster."""
+    """Test the mean of u of every concept over all pairs; told are the strongest, clusters, and behaviours at stake."""
     if not measures.concepts:
         return Leans([], np.array([]))
     seen_by = witnesses(measures, bench.whole)
@@ -45,6 +45,7 @@ def leans_everywhere(measures: Measures, bench: Bench) -> Leans:
     sign, halves, p = _tested(measures, bench, few)
     p = np.where(seen, p, np.nan)
     told = _worth_telling(p, bench) | [one.id.startswith("C") for one in measures.concepts]
+    told |= seen & [bool(one.rule) for one in measures.concepts]  # a limit can ask for any of them
     cells = [
         Found(
             *("global", measures, m, None, int(sign[m])),
