@@ -89,7 +89,7 @@ def _finding(finding: Row) -> list[str]:
         f"- halves {signed(row.get('half_a'))} and {signed(row.get('half_b'))}; {_safe(row.get('length') or '–')}"
     ]
     lines += [f"- {number(row.get('n_pairs'))} pairs, {number(row.get('n_groups'))} groups; id `{finding['id']}`"]
-    lines += [f"- named by {_safe(naming['named_by'])}{score}"]
+    lines += [] if row["concept"].get("rule") else [f"- named by {_safe(naming['named_by'])}{score}"]
     lines += [f"- {_safe(naming['by_rule'])}"] if naming["by_rule"] else []
     for name, baseline in (row.get("baselines") or {}).items():
         left = f"{signed(baseline.get('effect_left'))} of {signed(row['effect'])} left"
