@@ -197,9 +197,8 @@ def _held(aimed: Sequence[Decision], acting: Acting) -> list[Decision]:
             found.append(Decision(0, aimed[0].line, None, name, spec, file=aimed[0].file))
             continue
         row = find_hypothesis(acting.opened.folder, id)
-        counted = row["concept"].get("rule")
-        spec = DetectorSpec("concept", latents=tuple(row["concept"]["latents"]))
-        spec = DetectorSpec("rule", counted, by="present") if counted else spec
+        counted, latents = row["concept"].get("rule"), tuple(row["concept"]["latents"])
+        spec = DetectorSpec("rule", counted, by="present") if counted else DetectorSpec("concept", latents=latents)
         one = Decision(0, aimed[0].line, id, str(row["concept"]["name"]), spec, file=aimed[0].file)
         named = namesake_of(one, ground_of(acting))
         found.append(replace(one, detector=DetectorSpec("rule", named, by="present")) if named else one)

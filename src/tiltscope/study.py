@@ -290,11 +290,10 @@ def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
     from tiltscope.hypotheses import read_hypotheses
 
     hypotheses = [h for h in read_hypotheses(study) if h["confirmed"] or h["concept"]["id"][0] != "L"]
-    hypotheses = [{**h, "concept": None} if h["concept"].get("rule") else h for h in hypotheses]
     product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
     known = {concept["id"]: concept for concept in product["concepts"]}
     made_from = {region["id"]: region["made_from"] for region in product["regions"]}
-    wanted = dict.fromkeys(h["concept"]["id"] for h in hypotheses if h["concept"])
+    wanted = dict.fromkeys(h["concept"]["id"] for h in hypotheses if not h["concept"].get("rule"))
     places = dict.fromkeys(made_from[h["region"]["id"]] for h in hypotheses if h["region"])
     wanted |= dict.fromkeys(place for place in places if not place.startswith("P"))
     return {

@@ -68,9 +68,9 @@ def trace(
             hint="rerun: tiltscope contrast",
         )
     sign = 1.0 if hypothesis["direction"] == "more" else -1.0
-    counted = bool(hypothesis["concept"].get("rule"))
     lean = {pair_id: sign * value for pair_id, value in values.items() if value}
-    shows = _by_rule(hypothesis["concept"]["rule"], pairs.rows) if counted else _by_latents(hypothesis, features)
+    counted = hypothesis["concept"].get("rule")
+    shows = _by_rule(counted, pairs.rows) if counted else _by_latents(hypothesis, features)
     drill = {key: sign * value for key, value in shows.drill.items()}
     sides = {"for": _strongest(lean, drill, 1.0), "against": _strongest(lean, drill, -1.0)}
     picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}

@@ -29,7 +29,10 @@ def cautious_p(t: npt.ArrayLike, df: npt.ArrayLike, score: npt.ArrayLike, direct
 
 
 def cautious_p_two(t: npt.ArrayLike, df: npt.ArrayLike, score: npt.ArrayLike) -> FloatArray:
-    """Return the larger two-sided p of CR2-t and score, in (0, 1]; nan where either is undefined."""
+    """Return the larger two-sided p of CR2-t and score, in (0, 1]; nan where either is undefined.
+
+    Both have the sign of one and the same sum, so it is enough to look at their sizes.
+    """
     return np.asarray(np.minimum(2 * cautious_p(np.abs(np.asarray(t)), df, np.abs(np.asarray(score)), 1), 1.0))
 
 
