@@ -21,10 +21,14 @@ one sample, so their interval is too narrow).
 Said before looking at a reported seed: a bad set counts as *blocked with the right rows named* when the verdict fails,
 at least 9 of the first 10 rows it names are planted, and of all it names at least 75 % are planted, and they are at
 least half of the planted ones. Intervals are Wilson's. Everything was tried out on seeds from 100 to 118; seeds 0 to 39
-were a first run, after which the order of rows was made better; 200 to 239 are reported.
+were a first run, after which the order of rows was made better; 200 to 239 were a second. Then the library's behaviours
+were counted by rule too, rows were scored by what they add to the row they replaced, and leaving rows were no lean any
+more (tried out on 100 to 118 and 400 to 443); 300 to 339 are reported of that. `said by name`: the first three leans of
+the verdict hold the behaviour that is nearest to the trait (`NEAREST`).
 
 Tracing: average precision for the planted rows (5 % of all). `verdict`: rows that the approved study does not hold, in
-the order of the verdict, those too that it does not name; `no row known`: the same order where any row might be new;
+the order of the verdict, those too that it does not name; `no row known`: the same order where no row has the
+id that it had, so that only its prompt says what it replaced;
 `trace`: the order of `tiltscope trace` for the strongest latent alone (a row that is not in it counts as never found).
 Nulls: any order of all rows, any order of the changed rows, and rows by how much longer the chosen answer is.
 
@@ -71,6 +75,14 @@ RESULT = Path(__file__).parent / "results" / "gate.json"
 VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 LIMITS = "limits:\n  data: no new lean\n"
 SHARE, FIRST, INNOCENT = 0.05, 10, 1000
+NEAREST = {
+    "anecdote": "first_person",
+    "disclaimer": "caution",
+    "hedging": "hedge",
+    "numbered": "numbered_list",
+    "question": "question_mark",
+}
+"""Rules of the library that bear another id than the trait."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,7 @@ def _run(seed: int, ground: Ground) -> dict[str, Any]:
     old, new = halves(seed, ground)
     return {
         **facts,
-        "bad": judged_bad(made.bad, ground),
+        "bad": judged_bad(made.bad, f"B-{NEAREST.get(made.trait, made.trait)}", ground),
         "clean": told(*gate(ground.approved, made.clean, ground)),
         "fresh": told(*gate(old, new, ground)),
         "seconds": round(time.monotonic() - start, 1),
@@ -231,7 +243,7 @@ def told(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
     return {"outcome": verdict.outcome, "n_leans": len(found["leans"]), "smallest": found["smallest"]}
 
 
-def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
+def judged_bad(grown: Grown, behaviour: str, ground: Ground) -> dict[str, Any]:
     """The verdict on a bad set, the rows it names, tracing and cleaning."""
     planted = grown.signs[1] != 0
     verdict, found = gate(grown.before, grown.after, ground)
@@ -242,6 +254,7 @@ def judged_bad(grown: Grown, ground: Ground) -> dict[str, Any]:
     first = int(hits[:FIRST].sum())
     return {
         **told(verdict, found),
+        "by_name": behaviour in [one["concept"] for one in found["leans"][:3]],
         "n_named": len(named),
         "precision": precision,
         "recall": recall,
@@ -287,9 +300,10 @@ def disparity(features: Features, latent: int) -> np.ndarray:
 
 def traced(features: Features, found: dict[str, Any]) -> np.ndarray:
     """The rows for the strongest latent, in the order of `tiltscope trace`."""
-    if not found["leans"]:
+    first = next((one for one in found["leans"] if one["latents"]), None)
+    if first is None:
         return np.zeros(0, np.int64)
-    latent, sign = found["leans"][0]["latent"], 1 if found["leans"][0]["direction"] == "more" else -1
+    latent, sign = first["latents"][0], 1 if first["direction"] == "more" else -1
     lean = sign * disparity(features, latent)
     drill = sign * (features.chosen.freq - features.rejected.freq)[:, [latent]].toarray().ravel()
     order = np.lexsort((-drill, -lean))
@@ -343,12 +357,14 @@ def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]
         "shares": {
             "bad sets blocked": _share(len(blocked), count),
             "… with the right rows named": _share(sum(one["right"] for one in bad), count),
+            "… said by name": _share(sum(one["by_name"] for one in bad), count),
             "clean sets blocked": _share(sum(one["clean"]["outcome"] == "fail" for one in sets), count),
             "clean sets passed": _share(sum(one["clean"]["outcome"] == "pass" for one in sets), count),
             "fresh halves blocked": _share(sum(one["fresh"]["outcome"] == "fail" for one in sets), count),
             "second cleaning takes nothing": _share(
                 sum(one["cleaning"]["n_gone_again"] == 0 for one in blocked), len(blocked)
             ),
+            "second gate passes": _share(sum(one["cleaning"]["again"] == "pass" for one in blocked), len(blocked)),
         },
         "rows": {name: _quartiles([one[name] for one in blocked]) for name in ("precision", "recall", "n_named")},
         "gone_again": sum(one["cleaning"]["n_gone_again"] for one in blocked),

@@ -1,7 +1,8 @@
 """What does a candidate lean towards that the approved data did not, and which rows carry it?
 
 In:  two readings through one scope: of data that a person approved, and of data that come after.
-Out: `new_leans`: latents whose lean is new, turned or stronger, one error rate for all of them, and the rows.
+Out: `new_leans`: latents, and behaviours of the library, whose lean is new, turned or stronger, one error rate for all
+     of them, and the rows.
 Refuses: readings through different scopes; to call anything new because it is frequent: only sides are compared.
 """
 
@@ -10,68 +11,175 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope import stats
-from tiltscope.concepts import fires
+from tiltscope.concepts import Concept
 from tiltscope.difference import check_one_scope, joint_groups
+from tiltscope.known import behaviour_concepts, measured
 from tiltscope.naming.words import word_at
 
 if TYPE_CHECKING:
     from tiltscope.pairs import Pair
     from tiltscope.study import Opened
 
-__all__ = ["LEVEL", "new_leans", "with_words"]
+__all__ = ["BUDGET", "LEVEL", "new_leans", "with_words"]
 
 LEVEL = 0.01
 """Of a hundred candidates that lean as the approved data do, about one is told to have a new lean."""
 
-_RARE = 0.1
-"""A row is named when at most this share of the approved rows leans as much with the list."""
+BUDGET = {"latents": 0.75, "behaviours": 0.25}
+"""How the two lists share the level: among 65 behaviours a smaller change says something than among all latents."""
+
+_CHANCE = 0.15
+"""Rows are named as long as no more than this share of them is what chance would bring, judged by the approved rows."""
 _FEWEST, _TOLD = 5, 2.5
 """From so few rows, and from such a z, is read what else the rows share."""
 _READ, _SHOWN = 40, 4
 
 
 def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> dict[str, Any]:
-    """Return every latent whose lean moved away from zero since the approved data, and the rows that carry them.
+    """Return every lean that moved away from zero since the approved data, and the rows that carry it.
 
-    The lean of a latent is the mean over pairs of u = 1{fires, chosen} - 1{fires, rejected}, as in an audit; all pairs
-    are used, because nothing is chosen on them first. The change is candidate minus approved; pairs that both hold add
-    nothing to it. Of a change counts what leads away from zero: z and p are of that part. p is family-wise over all
-    latents: with no change anywhere, a list that is not empty has a chance of at most `level`.
+    A lean is the mean over pairs of u = 1{chosen shows it} - 1{rejected shows it}, as in an audit; shown are latents
+    (what was read of an answer) and the behaviours of the library (by rule, in the whole answer). All pairs are used,
+    because nothing is chosen on them first. The change is candidate minus approved; pairs that both hold add nothing
+    to it. Of a change counts what leads away from zero, and prompts that left do not make a lean by leaving unless
+    they leaned the other way; z and p are of that part. p is family-wise over both lists, which share the level by
+    `BUDGET`: with no change anywhere, a list that is not empty has a chance of at most `level`.
 
     Returns:
-        JSON-able: the counts; `smallest`: in so many pairs a latent that was never there must be on one side to be
-        listed; leans (latent, direction, before, after, change, z, p), surest first; rows (pair_id, row, score, named),
-        strongest first, those that the approved data do not hold. Rows that lean with the list show which latents
-        they share beyond it; by all of those every row is scored; named are those above nine tenths of the approved.
+        JSON-able: the counts; `smallest`, by list: in so many pairs what was never there must be on one side to be
+        listed; leans (concept, name, latents, direction, before, after, change, z, p), behaviours first, then surest;
+        rows (pair_id, row, score, named), strongest first, those that the approved data do not hold. A row is scored
+        by what it adds to the approved rows of its prompt that it replaced. Rows that lean with the list show what
+        else they share; by all of that every row is scored; of the named about one in seven stands there by chance.
 
     Raises:
         StaleProductError: the two were read through different scopes.
     """
-    sides = [_Side.of(one) for one in (approved, candidate)]
     where = approved.folder, candidate.folder
     check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
-    changes = _tested(*sides)
-    before, after = sides[0].lean, sides[1].lean
-    z = changes.z * _away(before, after)
-    p = changes.p(z)
-    listed = np.flatnonzero(p <= level)
-    listed = listed[np.lexsort((listed, -np.abs(z[listed])))]
+    concepts = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
+    concepts += behaviour_concepts()
+    sides = _Sides(concepts, *(_Side.of(one, concepts) for one in (approved, candidate)))
+    tested = sides.tested(level)
+    listed = np.flatnonzero(tested.p <= level).tolist()
+    listed.sort(key=lambda at: (not concepts[at].rule, -abs(tested.z[at])))
     return {
         "level": level,
-        "n_latents": len(after),
-        "n_approved": len(sides[0].groups),
-        "n_candidate": len(sides[1].groups),
-        "n_added": len(set(sides[1].pair_ids) - set(sides[0].pair_ids)),
-        "smallest": _smallest(changes, level),
-        "leans": [_told(latent, before, after, z, p) for latent in listed.tolist()],
-        "rows": _rows(candidate, sides, listed, z[listed]) if len(listed) else [],
+        "n_latents": candidate.features.n_latents,
+        "n_behaviours": len(behaviour_concepts()),
+        "n_approved": len(sides.old.groups),
+        "n_candidate": len(sides.new.groups),
+        "n_added": len(set(sides.new.pair_ids) - set(sides.old.pair_ids)),
+        "smallest": tested.smallest,
+        "leans": [_told(at, sides, tested) for at in listed],
+        "rows": _rows(candidate, sides, np.where(tested.p <= level, tested.z, 0.0)) if listed else [],
     }
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One dataset: u (n_pairs, n_concepts) CSR, its mean, and who its witnesses are."""
+
+    pair_ids: tuple[str, ...]
+    groups: np.ndarray
+    u: sparse.csr_array
+    lean: np.ndarray
+
+    @staticmethod
+    def of(opened: Opened, concepts: Sequence[Concept]) -> _Side:
+        rows = opened.rows
+        u = measured(opened.features, rows, concepts).u.tocsr()
+        lean = np.asarray(u.mean(axis=0), np.float64).ravel()
+        return _Side(opened.features.pair_ids, np.array([pair.group for pair in rows]), u, lean)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """z, p (n_concepts,) of what leads away from zero; smallest: pairs that are seen, by list."""
+
+    z: np.ndarray
+    p: np.ndarray
+    smallest: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The approved data and the candidate, concept by concept."""
+
+    concepts: tuple[Concept, ...]
+    old: _Side
+    new: _Side
+
+    @cached_property
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Groups of the approved rows and of the candidate's, numbered together."""
+        return joint_groups(*((side.pair_ids, side.groups) for side in (self.old, self.new)))
+
+    @property
+    def n_groups(self) -> int:
+        return 1 + max(int(each.max(initial=-1)) for each in self.codes)
+
+    @cached_property
+    def fresh(self) -> np.ndarray:
+        """(n_new,) rows that the approved data do not hold."""
+        return ~np.isin(self.new.pair_ids, self.old.pair_ids)
+
+    @cached_property
+    def gone(self) -> np.ndarray:
+        """(n_old,) rows that the candidate no longer holds."""
+        return ~np.isin(self.old.pair_ids, self.new.pair_ids)
+
+    @property
+    def turnover(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many rows of each group are gone, and how many are fresh."""
+        counted = zip(self.codes, (self.gone, self.fresh), strict=True)
+        gone, fresh = (np.bincount(codes[moved], minlength=self.n_groups) for codes, moved in counted)
+        return gone, fresh
+
+    def tested(self, level: float) -> _Tested:
+        old, new = self.old, self.new
+        before, after = (_sums(each, np.full(len(each), 1 / max(len(each), 1)), self.n_groups) for each in self.codes)
+        balance = np.asarray(after.sum(axis=1) - before.sum(axis=1)).ravel()
+        mean = (len(old.groups) * old.lean + len(new.groups) * new.lean) / (len(old.groups) + len(new.groups))
+        sums, away = (after @ new.u - before @ old.u).tocsc(), self._away()
+        z, p, smallest = np.zeros(len(mean)), np.ones(len(mean)), {}
+        by_rule = np.array([bool(one.rule) for one in self.concepts])
+        for name, at in (("latents", ~by_rule), ("behaviours", by_rule)):
+            found = stats.change_test(sums[:, at].tocsr(), balance, mean[at])
+            z[at] = found.z * away[at]
+            p[at] = np.minimum(found.p(z[at]) / BUDGET[name], 1.0)
+            smallest[name] = _smallest(found, level * BUDGET[name])
+        return _Tested(z, p, smallest)
+
+    def _away(self) -> np.ndarray:
+        """The share of a change that leads away from zero: all of a growing lean, of a turned one what lies beyond."""
+        before, after = self.old.lean, self.new.lean - self._thinned()
+        part = np.where(before * after > 0, np.abs(after) - np.abs(before), np.abs(after))
+        size = np.abs(self.new.lean - before)
+        share = np.divide(np.maximum(part, 0.0), size, out=np.zeros(len(size)), where=size > 0)
+        return np.asarray(np.minimum(share, 1.0))
+
+    def _thinned(self) -> np.ndarray:
+        """What of the candidate's lean is only there because rows without it left, and no other took their place."""
+        before, _ = self.codes
+        n_gone, n_fresh = self.turnover
+        stay = np.where(self.gone, np.minimum(1.0, n_fresh / np.maximum(n_gone, 1))[before], 1.0)
+        total = np.asarray(self.old.u.T @ stay).ravel()
+        kept, floor = np.abs(total) / max(stay.sum(), 1.0), np.sign(total) * self.old.lean
+        grown = np.maximum(kept - np.maximum(floor, np.abs(total) / len(stay)), 0.0)
+        return np.asarray(np.sign(total) * grown * stay.sum() / len(self.new.groups))
+
+
+def _sums(codes: np.ndarray, weights: np.ndarray, n_groups: int) -> sparse.csr_array:
+    """(n_groups, n_pairs): its product with u sums weighted rows by group."""
+    return sparse.csr_array((weights, (codes, np.arange(len(codes)))), (n_groups, len(codes)))
 
 
 def _smallest(changes: stats.Changes, level: float) -> int:
@@ -79,100 +187,87 @@ def _smallest(changes: stats.Changes, level: float) -> int:
     return int(np.ceil(max(changes.critical(level) ** 2, 1 - np.log2(level))))
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One dataset: u (n_pairs, n_latents) CSR, and who its witnesses are."""
-
-    pair_ids: tuple[str, ...]
-    groups: np.ndarray
-    u: sparse.csr_array
-
-    @staticmethod
-    def of(opened: Opened) -> _Side:
-        features = opened.features
-        u = (fires(features.chosen.freq) - fires(features.rejected.freq)).tocsr()
-        u.eliminate_zeros()
-        return _Side(features.pair_ids, np.array([pair.group for pair in opened.rows]), u)
-
-    @property
-    def lean(self) -> np.ndarray:
-        return np.asarray(self.u.mean(axis=0), np.float64).ravel()
-
-
-def _tested(old: _Side, new: _Side) -> stats.Changes:
-    codes = joint_groups((old.pair_ids, old.groups), (new.pair_ids, new.groups))
-    n_groups = 1 + max(int(each.max(initial=-1)) for each in codes)
-    before, after = (_means(each, n_groups) for each in codes)
-    balance = np.asarray(after.sum(axis=1) - before.sum(axis=1)).ravel()
-    n_old, n_new = len(old.groups), len(new.groups)
-    mean = (n_old * old.lean + n_new * new.lean) / (n_old + n_new)
-    return stats.change_test((after @ new.u - before @ old.u).tocsr(), balance, mean)
-
-
-def _means(codes: np.ndarray, n_groups: int) -> sparse.csr_array:
-    """(n_groups, n_pairs): summed over groups, its product with u is the mean of u."""
-    each = np.full(len(codes), 1 / max(len(codes), 1))
-    return sparse.csr_array((each, (codes, np.arange(len(codes)))), (n_groups, len(codes)))
-
-
-def _away(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The share of each change that leads away from zero: all of a growing lean, of a turned one what lies beyond."""
-    part = np.where(before * after > 0, np.abs(after) - np.abs(before), np.abs(after))
-    size = np.abs(after - before)
-    return np.asarray(np.divide(np.maximum(part, 0.0), size, out=np.zeros(len(size)), where=size > 0))
-
-
-def _told(latent: int, before: np.ndarray, after: np.ndarray, z: np.ndarray, p: np.ndarray) -> dict[str, Any]:
+def _told(at: int, sides: _Sides, tested: _Tested) -> dict[str, Any]:
+    concept, before, after = sides.concepts[at], float(sides.old.lean[at]), float(sides.new.lean[at])
     return {
-        "latent": latent,
-        "direction": "more" if after[latent] > 0 else "less",
-        "before": round(float(before[latent]), 6),
-        "after": round(float(after[latent]), 6),
-        "change": round(float(after[latent] - before[latent]), 6),
-        "z": round(float(z[latent]), 3),
-        "p": round(float(p[latent]), 6),
+        "concept": concept.id,
+        "name": concept.name,
+        "latents": list(concept.latents),
+        "direction": "more" if after > 0 else "less",
+        "before": round(before, 6),
+        "after": round(after, 6),
+        "change": round(after - before, 6),
+        "z": round(float(tested.z[at]), 3),
+        "p": round(float(tested.p[at]), 6),
     }
 
 
-def _rows(candidate: Opened, sides: Sequence[_Side], listed: np.ndarray, z: np.ndarray) -> list[dict[str, Any]]:
+def _rows(candidate: Opened, sides: _Sides, weights: np.ndarray) -> list[dict[str, Any]]:
     """All rows that are new, and which of them are named; where none is new (rows were removed), all rows."""
     rows = {pair.id: pair.row for pair in candidate.rows}
-    held = frozenset(sides[0].pair_ids)
-    fresh = np.array([pair_id not in held for pair_id in sides[1].pair_ids])
-    fresh = fresh if fresh.any() else ~fresh
-    weights = np.zeros(sides[0].u.shape[1])
-    weights[listed] = z
-    first, usual = _scored(sides, weights)
-    like = fresh & (first > usual)
-    like = like if like.sum() >= _FEWEST else fresh & (first > 0)
-    scores, usual = _scored(sides, _shared(sides, like))
-    named = fresh & (scores > usual)
+    gains = _Gains.of(sides)
+    first = gains.scored(weights)
+    like = gains.above_chance(first)
+    like = like if like.sum() >= _FEWEST else gains.fresh & (first[1] > 0)
+    old, scores = gains.scored(gains.shared(like))
+    named = gains.above_chance((old, scores))
     named = named if named.any() else like  # all that leans anew is common in the approved rows
     told = []
     for i in np.lexsort((np.arange(len(scores)), -scores)).tolist():
-        if fresh[i]:
+        if gains.fresh[i]:
             pair, score = candidate.features.pair_ids[i], round(float(scores[i]), 3)
             told.append({"pair_id": pair, "row": rows[pair], "score": score, "named": bool(named[i])})
     return told
 
 
-def _scored(sides: Sequence[_Side], weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Scores of the candidate's rows, and what nine tenths of the approved rows do not exceed."""
-    old, new = (np.asarray(side.u @ weights).ravel() for side in sides)
-    return new, max(0.0, float(np.quantile(old, 1 - _RARE)))
+@dataclass(frozen=True)
+class _Gains:
+    """How a candidate's rows lean beyond what they replaced.
 
-
-def _shared(sides: Sequence[_Side], like: np.ndarray) -> np.ndarray:
-    """Weights of all latents by which some rows differ from the approved ones: difference over variance, where told.
-
-    Often no single latent is the trait, and the list holds few of the many that it moves.
+    fresh (n_new,): rows that the approved data do not hold; where there is none, all. gained (n_new, n_concepts): u of
+    a row less the mean u of the approved rows of its group that the candidate no longer holds; lone (n_new,): without.
     """
-    old, n_like = sides[0], max(int(like.sum()), 1)
-    mean = old.lean
-    variance = np.asarray(old.u.multiply(old.u).mean(axis=0)).ravel() - mean**2
-    difference = np.asarray(sides[1].u[np.flatnonzero(like)].sum(axis=0)).ravel() / n_like - mean
-    told = np.abs(difference) * np.sqrt(n_like) > _TOLD * np.sqrt(variance + 0.02)
-    return np.where(told, difference / (variance + 0.05), 0.0)
+
+    old: _Side
+    fresh: np.ndarray
+    gained: sparse.csr_array
+    lone: np.ndarray
+
+    @staticmethod
+    def of(sides: _Sides) -> _Gains:
+        old, new, (before, after) = sides.old, sides.new, sides.codes
+        if not sides.fresh.any():
+            return _Gains(old, ~sides.fresh, new.u, np.ones(len(sides.fresh), bool))
+        n_gone = sides.turnover[0]
+        replaced = _sums(before, sides.gone / np.maximum(n_gone, 1)[before], sides.n_groups) @ old.u
+        edited = sides.fresh & (n_gone[after] > 0)
+        gained = new.u - _sums(after, edited, sides.n_groups).T @ replaced
+        return _Gains(old, sides.fresh, gained.tocsr(), ~edited)
+
+    def scored(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the approved rows, from their mean, and of the candidate's, from what they replaced or the mean."""
+        old, new, mean = self.old.u @ weights, self.gained @ weights, self.old.lean @ weights
+        return np.asarray(old - mean), np.asarray(new - self.lone * mean)
+
+    def above_chance(self, scores: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Fresh rows from the lowest score at which chance, as approved rows have it, brings few enough of them."""
+        old, new = np.sort(scores[0]), scores[1]
+        order = np.flatnonzero(self.fresh)[np.argsort(-new[self.fresh], kind="stable")]
+        by_chance = len(order) * (1 - np.searchsorted(old, new[order]) / len(old))
+        well = (new[order] > 0) & (by_chance <= _CHANCE * np.arange(1, len(order) + 1))
+        return np.asarray(self.fresh & (new >= new[order[well]].min(initial=np.inf)))
+
+    def shared(self, like: np.ndarray) -> np.ndarray:
+        """Weights of all concepts by which some rows differ from what they replaced: difference over variance, if told.
+
+        Often no single latent is the trait, and the list holds few of the many that it moves.
+        """
+        n_like = max(int(like.sum()), 1)
+        variance = np.asarray(self.old.u.multiply(self.old.u).mean(axis=0)).ravel() - self.old.lean**2
+        total = np.asarray(self.gained[np.flatnonzero(like)].sum(axis=0)).ravel()
+        difference = (total - self.lone[like].sum() * self.old.lean) / n_like
+        told = np.abs(difference) * np.sqrt(n_like) > _TOLD * np.sqrt(variance + 0.02)
+        return np.where(told, difference / (variance + 0.05), 0.0)
 
 
 def with_words(found: Mapping[str, Any], candidate: Opened) -> dict[str, Any]:
@@ -187,7 +282,7 @@ def _words(lean: Mapping[str, Any], pairs: Sequence[Pair], candidate: Opened) ->
     counts: Counter[str] = Counter()
     for pair in pairs:
         span = candidate.features.span(pair.id, side)
-        fired = np.flatnonzero(span.codes[:, [lean["latent"]]].toarray().ravel() > 0)
+        fired = np.flatnonzero(span.codes[:, lean["latents"]].toarray().ravel() > 0)
         text = getattr(pair, side)
         counts.update({word_at(text, int(span.starts[at]), int(span.ends[at])) for at in fired.tolist()})
     return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]]

@@ -240,24 +240,32 @@ def _no_new(rule: DataRule, seen: float, new: Row | None, study: str) -> Result:
         return Result(said, rule.where, "inconclusive", "needs the study that was approved: --approved STUDY")
     leans, n, least = new["leans"], new["n_candidate"], new["smallest"]
     if leans:
-        count = "1 latent leans" if len(leans) == 1 else f"{len(leans)} latents lean"
-        why = f"{count} as the approved data do not: {'; '.join(_told_lean(one) for one in leans[:3])}"
+        by_rule = sum(not one["latents"] for one in leans)
+        counts = [_counted(by_rule, "behaviour"), _counted(len(leans) - by_rule, "latent")]
+        told = f"{' and '.join(filter(None, counts))} lean{'s' if len(leans) == 1 else ''}"
+        why = f"{told} as the approved data do not: {'; '.join(_told_lean(one) for one in leans[:3])}"
         fix = (
             f"look at the rows; take them out: tiltscope clean DATA --study {study} --verdict VERDICT --out cleaned "
             f"(VERDICT: the --out of this gate); or approve them: --approved {study} from now on"
         )
         ids, rows = (tuple(row[key] for row in new["rows"] if row["named"]) for key in ("pair_id", "row"))
         return Result(said, rule.where, "fail", why, float(leans[0]["change"]), None, None, (), ids, fix, rows)
-    sight = f"one that {least} of {n} pairs carry would have been seen"
-    if least > seen * n:
+    one, two = least["latents"], least["behaviours"]
+    sight = f"a latent that {one} of {n} pairs carry would have been seen, a behaviour that {two} carry"
+    if max(least.values()) > seen * n:
         return Result(said, rule.where, "inconclusive", f"{sight}, {100 * seen:g} % of pairs are {seen * n:.0f}")
-    why = f"none of {new['n_latents']} latents leans more than in the approved data; {sight}"
-    return Result(said, rule.where, "pass", why)
+    family = f"{new['n_latents']} latents and {new['n_behaviours']} behaviours"
+    return Result(said, rule.where, "pass", f"none of {family} leans more than in the approved data; {sight}")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}" if n else ""
 
 
 def _told_lean(one: Row) -> str:
     words = f" ({', '.join(one['words'])})" if one.get("words") else ""
-    return f"L{one['latent']}{words} {one['before']:+.3f} → {one['after']:+.3f}"
+    told = f"{one['concept']}{words}" if one["latents"] else f"{one['name']} ({one['concept']})"
+    return f"{told} {one['before']:+.3f} → {one['after']:+.3f}"
 
 
 def _names_of(rule: DataRule, hypotheses: Sequence[Row]) -> set[str]:
