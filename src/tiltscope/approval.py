@@ -171,7 +171,7 @@ class _Sides:
         before, _ = self.codes
         n_gone, n_fresh = self.turnover
         stay = np.where(self.gone, np.minimum(1.0, n_fresh / np.maximum(n_gone, 1))[before], 1.0)
-        total = np.asarray(self.old.u.T @ stay).ravel()
+        total = self.old.u.T @ stay
         kept, floor = np.abs(total) / max(stay.sum(), 1.0), np.sign(total) * self.old.lean
         grown = np.maximum(kept - np.maximum(floor, np.abs(total) / len(stay)), 0.0)
         return np.asarray(np.sign(total) * grown * stay.sum() / len(self.new.groups))
@@ -180,6 +180,10 @@ class _Sides:
 def _sums(codes: np.ndarray, weights: np.ndarray, n_groups: int) -> sparse.csr_array:
     """(n_groups, n_pairs): its product with u sums weighted rows by group."""
     return sparse.csr_array((weights, (codes, np.arange(len(codes)))), (n_groups, len(codes)))
+
+
+def _total(u: sparse.csr_array) -> np.ndarray:
+    return np.asarray(u.sum(axis=0), np.float64).ravel()
 
 
 def _smallest(changes: stats.Changes, level: float) -> int:
@@ -260,12 +264,14 @@ class _Gains:
     def shared(self, like: np.ndarray) -> np.ndarray:
         """Weights of all concepts by which some rows differ from what they replaced: difference over variance, if told.
 
-        Often no single latent is the trait, and the list holds few of the many that it moves.
+        Often no single latent is the trait, and the list holds few of the many that it moves. The variance is that of
+        the approved rows, or what the other fresh rows gained where that is more: an edit moves some latents anyhow.
         """
-        n_like = max(int(like.sum()), 1)
-        variance = np.asarray(self.old.u.multiply(self.old.u).mean(axis=0)).ravel() - self.old.lean**2
-        total = np.asarray(self.gained[np.flatnonzero(like)].sum(axis=0)).ravel()
-        difference = (total - self.lone[like].sum() * self.old.lean) / n_like
+        alike, others = (self.gained[np.flatnonzero(self.fresh & rows)] for rows in (like, ~like))
+        n_like = max(alike.shape[0], 1)
+        difference = (_total(alike) - self.lone[like].sum() * self.old.lean) / n_like
+        approved = _total(self.old.u.multiply(self.old.u)) / len(self.old.groups) - self.old.lean**2
+        variance = np.maximum(approved, _total(others.multiply(others)) / max(others.shape[0], 1))
         told = np.abs(difference) * np.sqrt(n_like) > _TOLD * np.sqrt(variance + 0.02)
         return np.where(told, difference / (variance + 0.05), 0.0)
 
