@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tiltscope.artifact import write_json
 from tiltscope.cli import main
 from tiltscope.errors import StaleProductError, UsageError
 from tiltscope.pairs import LoadSettings, Pairs, load_pairs, save_pairs
+from tiltscope.power import Aligned
 from tiltscope.study import Opened, open_study
 from tiltscope.verdict import judge_data, read_limits
 
@@ -38,14 +41,24 @@ def read(folder: Path, pairs: Pairs) -> Opened:
     return open_study(folder)
 
 
-def edited(*, evenly: bool = False) -> Pairs:
-    """The word `rare` comes into 40 pairs, on the chosen side or evenly; an edited pair has another id."""
-    texts = [list(one) for one in BASE]
-    for number in EDITED:
-        texts[number][2 if evenly and number % 2 else 1] += " rare"
+def edited(*, word: str = "rare", evenly: bool = False) -> Pairs:
+    """The word comes into 40 pairs, on the chosen side or evenly."""
+    return added({number: word for number in EDITED}, rejected=EDITED[1::2] if evenly else ())
+
+
+def added(words: Mapping[int, str], *, rejected: Collection[int] = (), base: Sequence[Text] = BASE) -> Pairs:
+    """The base with a word more in some pairs, in the chosen answer or in the rejected one; each has another id."""
+    texts = [list(one) for one in base]
+    for number, word in words.items():
+        texts[number][2 if number in rejected else 1] += f" {word}"
     made = make_pairs([(a, b, c) for a, b, c in texts])
-    ids = [f"e{pair.id[1:]}" if number in EDITED else pair.id for number, pair in enumerate(made.rows)]
+    ids = [f"e{pair.id[1:]}" if number in words else pair.id for number, pair in enumerate(made.rows)]
     return replace(made, rows=tuple(replace(pair, id=id) for pair, id in zip(made.rows, ids, strict=True)))
+
+
+def named(found: Mapping[str, Any]) -> set[int]:
+    """Numbers of the pairs that are named."""
+    return {row["row"] - 1 for row in found["rows"] if row["named"]}
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +76,47 @@ def test_what_leans_anew_is_listed_with_its_rows_and_words(approved: Opened, bad
     (lean,) = found["leans"]
     assert (lean["concept"], lean["direction"], lean["words"]) == (RARE, "more", ["rare"])
     assert lean["change"] == pytest.approx(len(EDITED) / N, abs=1e-6)
-    assert {row["row"] for row in found["rows"] if row["named"]} == {number + 1 for number in EDITED}
+    assert named(found) == set(EDITED)
+
+
+def test_a_behaviour_that_no_latent_shows_is_listed_by_name_with_its_rows(approved: Opened, tmp_path: Path) -> None:
+    candidate = read(tmp_path / "emoji", edited(word="😀"))
+    found = with_words(new_leans(approved, candidate), candidate)
+    assert {one["concept"]: one["name"] for one in found["leans"]}["B-emoji"] == "emoji"
+    assert all(one["latents"] == one["words"] == [] for one in found["leans"])
+    assert named(found) == set(EDITED)
+
+
+def test_a_behaviour_as_new_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
+    assert new_leans(approved, read(tmp_path / "both", edited(word="😀", evenly=True)))["leans"] == []
 
 
 def test_rows_are_named_also_where_what_leans_anew_is_common(approved: Opened, tmp_path: Path) -> None:
-    more = range(20, 140)
-    texts = [(a, f"{b} plain" if number in more else b, c) for number, (a, b, c) in enumerate(BASE)]
-    made = make_pairs(texts)
-    ids = [f"e{pair.id[1:]}" if number in more else pair.id for number, pair in enumerate(made.rows)]
-    rows = tuple(replace(pair, id=id) for pair, id in zip(made.rows, ids, strict=True))
-    found = new_leans(approved, read(tmp_path / "common", replace(made, rows=rows)))
-    named = {row["row"] for row in found["rows"] if row["named"]}
+    more = dict.fromkeys(range(20, 140), "plain")
+    found = new_leans(approved, read(tmp_path / "common", added(more)))
     assert [one["concept"] for one in found["leans"]] == [PLAIN]
-    assert named == {number + 1 for number in more if "plain" not in BASE[number][1]}
+    assert named(found) == {number for number in more if "plain" not in BASE[number][1]}
+
+
+def test_a_row_is_named_for_what_it_adds_not_for_what_was_approved(approved: Opened, tmp_path: Path) -> None:
+    bold = ["bold" in a and "bold" not in b for _, a, b in BASE]
+    bad = [number for number in range(N) if "bold" not in BASE[number][1]][:40]
+    other = [number for number in range(N) if bold[number]][:40]
+    texts = dict.fromkeys(bad, "bold") | dict.fromkeys(other, "four")
+    found = new_leans(approved, read(tmp_path / "innocent", added(texts)))
+    assert [one["concept"] for one in found["leans"]] == [BOLD]
+    assert named(found) == set(bad)
+
+
+def test_pairs_that_lean_nowhere_may_leave_and_pairs_that_lean_the_other_way_may_not(
+    approved: Opened, tmp_path: Path
+) -> None:
+    u = np.array([int("bold" in a) - int("bold" in b) for _, a, b in BASE])
+    for leaving, listed in ((0, []), (-1, [BOLD])):
+        kept = [one for one, value in zip(make_pairs(BASE).rows, u, strict=True) if value != leaving]
+        candidate = read(tmp_path / f"{leaving}", replace(make_pairs(BASE), rows=tuple(kept)))
+        assert np.mean(u[u != leaving]) > np.mean(u) + 0.05
+        assert [one["concept"] for one in new_leans(approved, candidate)["leans"]] == listed
 
 
 def test_as_much_of_it_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
@@ -102,13 +143,28 @@ def test_a_lean_that_turned_round_is_listed(approved: Opened, tmp_path: Path) ->
     assert (lean["concept"], lean["direction"]) == (BOLD, "less")
 
 
-def test_as_few_pairs_as_it_says_are_seen(approved: Opened, tmp_path: Path) -> None:
-    least = int(new_leans(approved, read(tmp_path / "some", make_pairs(BASE[:250])))["smallest"]["latents"])
-    texts = [(a, f"{b} rare", c) if number < least else (a, b, c) for number, (a, b, c) in enumerate(BASE[:250])]
-    made = make_pairs(texts)
-    ids = tuple(replace(pair, id=f"e{pair.id[1:]}") for pair in made.rows[:least])
-    found = new_leans(approved, read(tmp_path / "least", replace(made, rows=(*ids, *made.rows[least:]))))
-    assert [one["concept"] for one in found["leans"]] == [RARE]
+@pytest.mark.parametrize(("kind", "word", "concept"), [("latents", "rare", RARE), ("behaviours", "😀", "B-emoji")])
+def test_as_few_pairs_as_it_says_are_seen(approved: Opened, tmp_path: Path, kind: str, word: str, concept: str) -> None:
+    base = BASE[:250]
+    least = int(new_leans(approved, read(tmp_path / "some", make_pairs(base)))["smallest"][kind])
+    candidate = read(tmp_path / "least", added(dict.fromkeys(range(least), word), base=base))
+    assert [one["concept"] for one in new_leans(approved, candidate)["leans"]] == [concept]
+
+
+def test_halves_of_one_dataset_are_seldom_told_apart(tmp_path: Path) -> None:
+    marks = ["😀", "**b**", "(c)", "why?", "1,000", "perhaps"]
+    rng = np.random.default_rng(0)
+    words = {number: " ".join(one for one in marks if rng.random() < 0.3) for number in range(N)}
+    whole = read(tmp_path / "whole", added(words, rejected=range(0, N, 3)))
+    told = []
+    for seed in range(60):
+        first = stats.half_mask([pair.group for pair in whole.rows], seed)
+        halves = (
+            replace(whole, features=Aligned(whole.pairs, whole.features).take(np.flatnonzero(half)))
+            for half in (first, ~first)
+        )
+        told.append(bool(new_leans(*halves, level=0.2)["leans"]))
+    assert np.mean(told) <= 0.2 + 2 * (0.2 * 0.8 / 60) ** 0.5
 
 
 def test_another_scope_is_refused(approved: Opened) -> None:
@@ -176,6 +232,15 @@ def test_a_pass_needs_the_sight_to_fail(tmp_path: Path, listed: bool, smallest: 
     assert found.outcome == wanted
 
 
+def test_a_verdict_says_behaviours_by_name_before_latents(tmp_path: Path, approved: Opened) -> None:
+    texts = {number: "😀 rare" for number in EDITED}
+    candidate = read(tmp_path / "both", added(texts))
+    new = with_words(new_leans(approved, candidate), candidate)
+    (one,) = judge_data(read_limits(limits(tmp_path)), [], study="s", fingerprint="f", new=new).results
+    told = "1 behaviour and 1 latent lean as the approved data do not"
+    assert one.why == f"{told}: emoji (B-emoji) +0.000 → +0.133; L3 (rare) +0.000 → +0.133"
+
+
 def test_a_rule_about_new_leans_without_approved_data_stays_open(tmp_path: Path) -> None:
     (one,) = judge_data(read_limits(limits(tmp_path)), [], study="s", fingerprint="f").results
     assert one.outcome == "inconclusive"
@@ -210,6 +275,8 @@ def test_the_gate_names_rows_and_clean_takes_them_out_once(approved: Opened, tmp
     assert first["n_quarantine"] == len(body["results"][0]["pair_ids"])
     kept = tmp_path / "once" / "kept.jsonl"
     cleaned = read(tmp_path / "cleaned", load_pairs(kept, LoadSettings())).folder
+    passed = run("gate", limits(tmp_path), "--data", cleaned, "--approved", approved.folder)
+    assert passed.exit_code == 0, passed.output
     write_json(cleaned / "study.json", {"max_length": 100})
     again = json.loads(run("clean", kept, "--study", cleaned, "--out", tmp_path / "twice", *words).output)
     assert again["n_quarantine"] == 0
