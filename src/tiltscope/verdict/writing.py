@@ -17,6 +17,7 @@ from tiltscope.artifact import FORMAT_VERSION, write_bytes, write_json, write_te
 from tiltscope.behaviours.measured import library
 from tiltscope.evaluation.tables import escaped
 from tiltscope.report import visible, wrapped
+from tiltscope.report.text import hanging
 from tiltscope.verdict.judging import Result, Verdict
 from tiltscope.verdict.limits import GRAMMAR
 
@@ -47,7 +48,7 @@ def as_text(verdict: Verdict) -> str:
             f"{_WORDS[one.outcome]}  {visible(one.rule)}",
             *(f"      {line}" for line in wrapped(visible(one.why), 74)),
         ]
-        lines += [f"      {line}" for line in _help(one)]
+        lines += [f"      {line}" for told in _help(one) for line in hanging("", told, 74)]
     return "\n".join(lines)
 
 
