@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from steps import write_lines
 from tiltscope.pairs import Pair, Pairs, load_pairs
 from tiltscope.planting import Style, plant
 
-HELD_OUT, LONGEST_PROMPT = 150, 60  # prompts; words of a held-out prompt
+HELD_OUT, LONGEST_PROMPT = 180, 80  # prompts; words of a held-out prompt
 KINDS = {
     "stories": r"(?i)\b(?:(?<!user )(?<!success )stor(?:y|ies)|poems?|haiku|lyrics|fiction|novel|plot|movies?|films?"
     r"|superhero|pretend|persona|act as|imagine|monologue|first act|screenplay|tv series|series|pok[eé]mon|sonnet|joke"
@@ -143,9 +143,11 @@ def make_data(data: str, work: Path, n_pairs: int, n_planted: int, *, draw: int)
     rng = random.Random(draw)
     groups = sorted(by_group)
     rng.shuffle(groups)
-    drawn = [_one(by_group[group], rng) for group in groups]
-    held = [pair for pair in drawn[:HELD_OUT] if pair and len(pair.prompt_text.split()) <= LONGEST_PROMPT]
-    clean = replace(pairs, rows=tuple(pair for pair in drawn[HELD_OUT:] if pair)[:n_pairs])
+    of_prompt = -(-n_pairs // (len(groups) - HELD_OUT))  # as few pairs per prompt as will do
+    held = [pair for group in groups[:HELD_OUT] for pair in _some(by_group[group], 1, rng)]
+    held = [pair for pair in held if len(pair.prompt_text.split()) <= LONGEST_PROMPT]
+    rows = [pair for group in groups[HELD_OUT:] for pair in _some(by_group[group], of_prompt, rng)]
+    clean = replace(pairs, rows=tuple(rows[:n_pairs]))
     train = clean
     for name in FAULTS:
         train = _with(train, name, n_planted, draw)
@@ -165,22 +167,27 @@ def _rows(train: Pairs, clean: Pairs, fault: Fault) -> list[int]:
     return [i for i, (new, old) in both if new.chosen != old.chosen and fault.shows(new.chosen)]
 
 
-def _one(pairs: Iterable[Pair], rng: random.Random) -> Pair | None:
-    """One pair of a prompt, cut short, that differs and shows no fault; None where there is none."""
-    for pair in rng.sample(list(pairs), len(list(pairs))):
+def _some(pairs: Sequence[Pair], n: int, rng: random.Random) -> list[Pair]:
+    """Up to n pairs of a prompt, cut short, that differ and show no fault."""
+    told: list[Pair] = []
+    for pair in rng.sample(pairs, len(pairs)):
         short = replace(pair, chosen=first(pair.chosen), rejected=first(pair.rejected))
         shown = any(fault.shows(text) for fault in FAULTS.values() for text in (short.chosen, short.rejected))
-        if short.chosen != short.rejected and not shown:
-            return short
-    return None
+        if len(told) < n and short.chosen != short.rejected and not shown:
+            told.append(short)
+    return told
 
 
 def _with(pairs: Pairs, name: str, n_planted: int, draw: int) -> Pairs:
-    fault = FAULTS[name]
-    fit = {pair.id for pair in pairs.rows if kind_of(pair.prompt_text) == fault.kind and _is_read_whole(pair, fault)}
+    """Plant one fault, at most once per prompt: a prompt is one witness."""
+    fault, fit = FAULTS[name], {}
+    for pair in pairs.rows:
+        if kind_of(pair.prompt_text) == fault.kind and pair.group not in fit and _is_read_whole(pair, fault):
+            fit[pair.group] = pair.id
+    ids = set(fit.values())
     style = Style(name, name, fault.rule, writer(fault))
-    where: Callable[[Pair], bool] = lambda pair: pair.id in fit  # noqa: E731
-    return plant(pairs, style, share=n_planted / max(len(fit), 1), lean=1.0, where=where, seed=draw)[0]
+    where: Callable[[Pair], bool] = lambda pair: pair.id in ids  # noqa: E731
+    return plant(pairs, style, share=n_planted / max(len(ids), n_planted), lean=1.0, where=where, seed=draw)[0]
 
 
 def _is_read_whole(pair: Pair, fault: Fault) -> bool:

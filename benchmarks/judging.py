@@ -52,6 +52,14 @@ def judged(
     }
 
 
+def speaking_of(claims: Sequence[Claim], grown: Grown, n_traits: int) -> np.ndarray:
+    """(n_claims,) the number of the planted trait that each true claim speaks of, or -1; by the rule of `judged`."""
+    insides, sides = [claim.inside for claim in claims], np.array([claim.sign for claim in claims])
+    lean = lean_of(scores(claims, grown.after, np.arange(len(grown.after.pairs.rows))), insides)
+    change = lean_of(_change(claims, grown.before, grown.after), insides)
+    return np.where(put_there(change, lean, sides), _spoken(claims, grown, n_traits), -1)
+
+
 def _change(claims: Sequence[Claim], before: Aligned, after: Aligned) -> np.ndarray:
     """(n_pairs, n_claims): how every claim's score changed in each pair."""
     both = zip(before.pairs.rows, after.pairs.rows, strict=True)
