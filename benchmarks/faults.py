@@ -51,7 +51,7 @@ from tiltscope.study import open_study
 from tiltscope.trace import trace
 
 NAMES = list(FAULTS)
-SENTENCES, OUTSIDE, ANSWERS, STRENGTH = 4, 30, 4, 4.0
+SENTENCES, OUTSIDE, ANSWERS, STRENGTH = 4, 24, 4, 4.0
 COUNTS = 0.05  # points that plain training must add to a sampled rate
 PLANS = ("reward_shaping", "example_filtering", "token_filtering")
 CHANCE = ("planted random", "planted length")
@@ -298,10 +298,10 @@ def measured(bench: Bench, name: str, seed: int) -> dict[str, Any]:
 
 
 def read_through(model: Path | None, asked: Sequence[Mapping[str, Any]], held: Sequence[Pair]) -> dict[str, Any]:
-    """Teacher forced, in float32: what a model gives to every sentence asked, and the NLL of held-out answers."""
+    """Teacher forced, in the number format of training: what a model gives to every sentence asked, and the NLL of held-out answers."""
     from tiltscope.lm import load_policy
 
-    policy = load_policy(str(model) if model else None, dtype="float32", max_length=2 * MAX_LENGTH)
+    policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
     texts, spans = [], []
     for one in asked:
         text = policy.renderer.render((Turn("user", one["prompt"]),), joined(one["prefix"], one["sentence"]))
