@@ -298,37 +298,66 @@ def measured(bench: Bench, name: str, seed: int) -> dict[str, Any]:
 
 
 def read_through(model: Path | None, asked: Sequence[Mapping[str, Any]], held: Sequence[Pair]) -> dict[str, Any]:
-    """Teacher forced, in the number format of training: what a model gives to every sentence asked, and the NLL of held-out answers."""
-    from tiltscope.lm import load_policy
+    """Teacher forced, in the number format of training: what a model gives to every sentence, and the NLL of answers.
+
+    asked comes in runs of SENTENCES with one prompt and prefix, which is read once for all of them.
+    """
+    from tiltscope.lm import load_policy, response_logps
 
     policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
     texts, spans = [], []
     for one in asked:
         text = policy.renderer.render((Turn("user", one["prompt"]),), joined(one["prefix"], one["sentence"]))
-        texts.append(text)
+        texts.append(text.ids)
         spans.append(text.response.positions[text.response.ends > len(one["prefix"])])
+    runs = [Run.of(texts[at : at + SENTENCES], spans[at : at + SENTENCES]) for at in range(0, len(asked), SENTENCES)]
     answers = [policy.renderer.render(pair.prompt, pair.chosen) for pair in held]
-    nll = logps(policy, answers, [one.response.positions for one in answers])
-    n = [max(1, len(one.response.positions)) for one in answers]
-    return {"logps": logps(policy, texts, spans).tolist(), "nll": (-nll / n).tolist()}
+    n = [len(one.ids) - one.n_prompt_ids for one in answers]
+    return {"logps": logps(policy, runs), "nll": (-response_logps(policy, answers) / n).tolist()}
 
 
-def logps(policy: Any, texts: Sequence[Any], spans: Sequence[np.ndarray]) -> np.ndarray:
-    """(n_texts,) summed log-probability in nats of the tokens at these positions, given all before them."""
+@dataclass(frozen=True)
+class Run:
+    """One prefix and several ways to go on, as one row of tokens; branch 0 is the prefix, at says where a token is."""
+
+    ids: tuple[int, ...]
+    branch: np.ndarray
+    at: np.ndarray
+
+    @staticmethod
+    def of(texts: Sequence[Sequence[int]], spans: Sequence[np.ndarray]) -> Run:
+        """Lay out texts that are alike up to the first token of their spans; a span ends a text or is cut there."""
+        n = int(spans[0][0])
+        tails = [list(text[n : int(span[-1]) + 1]) for text, span in zip(texts, spans, strict=True)]
+        if any(list(text[:n]) != list(texts[0][:n]) or span[0] != n for text, span in zip(texts, spans, strict=True)):
+            raise SystemExit("sentences of one prefix do not start at one token")
+        branch = np.repeat(np.arange(len(tails) + 1), [n, *map(len, tails)])
+        at = np.concatenate([np.arange(n), *(n + np.arange(len(tail)) for tail in tails)])
+        return Run((*texts[0][:n], *(id for tail in tails for id in tail)), branch, at)
+
+    def sees(self) -> np.ndarray:
+        """(n, n) bool: each token sees the prefix and what stands before it in its own branch."""
+        same = (self.branch[:, None] == self.branch[None, :]) | (self.branch == 0)[None, :]
+        return np.asarray(same & (self.at[:, None] >= self.at[None, :]))
+
+
+def logps(policy: Any, runs: Sequence[Run]) -> list[float]:
+    """Summed log-probability in nats of every branch given its prefix, run by run."""
     import torch
 
-    from tiltscope.lm import length_batches
-
-    told = np.zeros(len(texts))
-    for batch in length_batches([len(text.ids) for text in texts], tokens_per_batch=2048):
-        longest = max(len(texts[i].ids) for i in batch)
-        ids = torch.tensor([[*texts[i].ids, *[0] * (longest - len(texts[i].ids))] for i in batch])
+    told = []
+    for run in runs:
+        ids, at = torch.tensor([run.ids]), torch.as_tensor(run.at)[None]
+        mask = torch.zeros(1, 1, len(run.ids), len(run.ids), dtype=policy.dtype)
+        mask.masked_fill_(~torch.as_tensor(run.sees()), torch.finfo(policy.dtype).min)
+        last = int((run.branch == 0).sum()) - 1
+        own = np.flatnonzero(run.branch)
+        before = np.where(run.at[own] == last + 1, last, own - 1)  # the token that predicts each
         with torch.inference_mode():
-            states = policy.model.model(input_ids=ids, use_cache=False).last_hidden_state
-            for row, i in enumerate(batch):
-                at = torch.as_tensor(spans[i])
-                logits = policy.model.lm_head(states[row, at - 1]).float()
-                told[i] = -float(torch.nn.functional.cross_entropy(logits, ids[row, at], reduction="sum"))
+            states = policy.model.model(input_ids=ids, position_ids=at, attention_mask=mask, use_cache=False)
+            logits = policy.model.lm_head(states.last_hidden_state[0, torch.as_tensor(before)]).float()
+        nats = -torch.nn.functional.cross_entropy(logits, ids[0, torch.as_tensor(own)], reduction="none").numpy()
+        told += np.bincount(run.branch[own], nats)[1:].tolist()
     return told
 
 
