@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,13 +202,12 @@ def _is_read_whole(pair: Pair, fault: Fault) -> bool:
         return False
 
 
-def renderer(_held: dict[str, Any] = {}) -> Any:  # noqa: B006 the one renderer of this process
+@cache
+def renderer() -> Any:
     """The embedded model's, with the max_length of training."""
     from tiltscope.lm import load_renderer
 
-    if not _held:
-        _held["one"] = load_renderer(max_length=MAX_LENGTH)
-    return _held["one"]
+    return load_renderer(max_length=MAX_LENGTH)
 
 
 def writer(fault: Fault) -> Callable[[str, random.Random], str]:
