@@ -51,12 +51,12 @@ from tiltscope.study import open_study
 from tiltscope.trace import trace
 
 NAMES = list(FAULTS)
-SENTENCES, OUTSIDE, ANSWERS, STRENGTH = 4, 24, 4, 4.0
+SENTENCES, OUTSIDE, STRENGTH = 4, 24, 4.0
 COUNTS = 0.05  # points that plain training must add to a sampled rate
 PLANS = ("reward_shaping", "example_filtering", "token_filtering")
 CHANCE = ("planted random", "planted length")
 ARMS = ("plain", "clean", "traced", "random", "length", *PLANS, *CHANCE)
-GOALS = {"gone": 0.5, "times": 3.0, "precision": 0.9, "closed": 0.8, "elsewhere": 0.1}
+GONE, TIMES, PRECISION, CLOSED, ELSEWHERE = 0.5, 3.0, 0.9, 0.8, 0.1  # the goals
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=17, help="of the data")
     parser.add_argument("--pairs", type=int, default=400)
     parser.add_argument("--planted", type=int, default=8, help="pairs per fault")
+    parser.add_argument("--answers", type=int, default=4, help="sampled per prompt, for the rates alone")
     parser.add_argument("--training", default=DPO, help="lines of YAML")
     parser.add_argument("--result", type=Path, default=RESULTS / "faults.json")
     parser.add_argument(
@@ -280,7 +281,9 @@ def sampled(bench: Bench, name: str) -> dict[str, list[float]]:
         fault: [p.prompt_text for p in bench.data.held if kind_of(p.prompt_text) == FAULTS[fault].kind]
         for fault in NAMES
     }
-    told = _answers(bench.work / f"answers-{name}.json", model, [p for some in kinds.values() for p in some], ANSWERS)
+    told = _answers(
+        bench.work / f"answers-{name}.json", model, [p for some in kinds.values() for p in some], bench.args.answers
+    )
     return {
         fault: [float(np.mean([FAULTS[fault].shows(text) for text in told[prompt]])) for prompt in prompts]
         for fault, prompts in kinds.items()
@@ -428,13 +431,14 @@ def write(bench: Bench, table_of: Any, made_by: list[str], rates: Mapping[str, A
         "commit": commit(),
         "made_by": made_by,
         "settings": {"dpo": args.training, "max_length": MAX_LENGTH, "sentences": SENTENCES, "strength": STRENGTH}
-        | {key: getattr(args, key) for key in ("seeds", "draw", "pairs", "planted")},
+        | {key: getattr(args, key) for key in ("seeds", "draw", "pairs", "planted", "answers")},
         "n_held_out": len(bench.data.held),
         "n_confirmed": found["n_confirmed"],
         "tracing": kept,
         "rates": _rates(rates) if rates else None,
         "arms": told_of(bench, table_of),
     }
+    result["goals"] = {name: goals(result, name) for name in NAMES}
     args.result.parent.mkdir(exist_ok=True)
     write_json(args.result, result)
     print(table(result), flush=True)
@@ -463,6 +467,32 @@ def _rates(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]
     }
 
 
+def goals(result: Mapping[str, Any], fault: str) -> dict[str, bool | None]:
+    """Which goals one fault meets, by its values alone; None where it was not measured."""
+
+    def value(arm: str, *keys: str) -> float | None:
+        one = result["arms"].get(arm, {}).get(fault)
+        for key in keys:
+            one = one and one.get(key)
+        return one[0] if one else None
+
+    found, rates = result["tracing"][fault]["finding"], result["rates"]
+    gone = value("traced", "inside", "closed")
+    times = [one for how in ("random", "length") if (one := value("traced", f"times {how}")) is not None]
+    told: dict[str, bool | None] = {
+        "induced": rates[fault]["induced"] if rates else None,
+        "found": found is not None,
+        "average precision": bool(found and found["average_precision"] >= PRECISION),
+        "gone by tracing": bool(found and gone is not None and gone >= GONE),
+        "times chance": bool(found and min(times) >= TIMES) if times else None,
+    }
+    for plan in PLANS:
+        closed, away = value(plan, "inside", "closed"), value(plan, "elsewhere")
+        both = None if closed is None or away is None else closed >= CLOSED and abs(away) < ELSEWHERE
+        told[f"{plan}: closed here, not elsewhere"] = both
+    return told
+
+
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown: what was found, what planting taught, and what each arm left of it."""
     lines = [
@@ -483,7 +513,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| … elsewhere | {_interval(away, 1)} | {' | '.join(cells)} |")
     cells = [_interval(result["arms"][name]["nll"]["difference"], 1) for name in arms]
     lines.append(f"| NLL, arm - plain | | {' | '.join(cells)} |")
-    lines.append(f"\nrates: {result['rates']}")
+    lines += ["", f"rates: {result['rates']}", f"goals: {result['goals']}"]
     return "\n".join(lines)
 
 
