@@ -8,6 +8,7 @@ confirmed finding speaks of a fault by the rule of judging.py; of several the on
 used only to say which finding speaks of which fault: `trace` orders the rows.
 
 Arms, DPO from the embedded model with the settings of poison.py:
+start                    no training
 plain, clean             on the planted pairs; on the same pairs without any fault
 traced                   without the first 2 % of the rows in the order of `trace`, per fault that a finding speaks of
 random, length           without as many rows, drawn at random; with the same chosen - rejected length in words
@@ -55,7 +56,7 @@ SENTENCES, OUTSIDE, STRENGTH = 4, 24, 4.0
 COUNTS = 0.05  # points that plain training must add to a sampled rate
 PLANS = ("reward_shaping", "example_filtering", "token_filtering")
 CHANCE = ("planted random", "planted length")
-ARMS = ("plain", "clean", "traced", "random", "length", *PLANS, *CHANCE)
+ARMS = ("start", "plain", "clean", "traced", "random", "length", *PLANS, *CHANCE)
 GONE, TIMES, PRECISION, CLOSED, ELSEWHERE = 0.5, 3.0, 0.9, 0.8, 0.1  # the goals
 
 
@@ -190,8 +191,10 @@ def _alike_in_length(bench: Bench, named: Sequence[int]) -> list[int]:
 # --- arms -------------------------------------------------------------------------------------------------------------
 
 
-def model_of(bench: Bench, name: str, seed: int) -> Path:
-    """Train an arm, unless it was."""
+def model_of(bench: Bench, name: str, seed: int) -> Path | None:
+    """Train an arm, unless it was; None is the embedded model."""
+    if name == "start":
+        return None
     run = bench.work / f"{name.replace(' ', '-')}-{seed}"
     if name in PLANS:
         decisions = [_decision(fault, name, bench.args) for fault in NAMES]
@@ -276,7 +279,7 @@ def _answers(path: Path, model: Path | None, prompts: Sequence[str], n: int) -> 
 
 def sampled(bench: Bench, name: str) -> dict[str, list[float]]:
     """{fault: share of answers that show it, per held-out prompt of its kind}."""
-    model = None if name == "start" else model_of(bench, name, bench.args.seeds[0])
+    model = model_of(bench, name, bench.args.seeds[0])
     kinds = {
         fault: [p.prompt_text for p in bench.data.held if kind_of(p.prompt_text) == FAULTS[fault].kind]
         for fault in NAMES
@@ -502,7 +505,7 @@ def table(result: dict[str, Any]) -> str:
     for name, one in result["tracing"].items():
         cells = [_finding(one[key]) for key in ("finding", "unconfirmed")]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    arms = [name for name in result["arms"] if name not in ("plain", "clean")]
+    arms = [name for name in result["arms"] if name not in ("start", "plain", "clean")]
     lines += ["", f"| gone, % | shift, nats | {' | '.join(arms)} |", "|" + "---|" * (len(arms) + 2)]
     for fault in (*NAMES, "all"):
         shift = result["arms"]["plain"][fault]["inside"]["added"]
