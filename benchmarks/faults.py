@@ -437,6 +437,7 @@ def write(bench: Bench, table_of: Any, made_by: list[str], rates: Mapping[str, A
         | {key: getattr(args, key) for key in ("seeds", "draw", "pairs", "planted", "answers")},
         "n_held_out": len(bench.data.held),
         "n_confirmed": found["n_confirmed"],
+        "planted_and_trained_on": _trained_on(bench),
         "tracing": kept,
         "rates": _rates(rates) if rates else None,
         "arms": told_of(bench, table_of),
@@ -445,6 +446,15 @@ def write(bench: Bench, table_of: Any, made_by: list[str], rates: Mapping[str, A
     args.result.parent.mkdir(exist_ok=True)
     write_json(args.result, result)
     print(table(result), flush=True)
+
+
+def _trained_on(bench: Bench) -> dict[str, int]:
+    """How many planted rows training takes: it keeps a share of the prompts to see whether it moved."""
+    from tiltscope.training import TrainConfig
+    from tiltscope.training.rows import split_held_out
+
+    rows = {pair.row for pair in split_held_out(bench.data.train.rows, TrainConfig().held_out_share)[0]}
+    return {name: sum(row + 1 in rows for row in planted) for name, planted in bench.data.planted.items()}
 
 
 def _short(found: Mapping[str, Any], planted: Sequence[int], n: int) -> dict[str, Any]:
