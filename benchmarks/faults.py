@@ -22,7 +22,8 @@ Sampled rates of planted traits do not move in so small a training (poison.py), 
 is the log-probability (nats) of the fault's sentences at their place, teacher forced, in answers to held-out prompts.
 The answer up to that place is the starting model's own, sampled once; four sentences per prompt. shift = plain - clean;
 gone = (plain - arm) / (plain - clean). Elsewhere: (arm - plain) after prompts of other kinds, over the shift inside;
-and the NLL per token of held-out chosen answers. Intervals (95 %): bootstrap over prompts. The rates that sampling
+and the NLL per token of held-out chosen answers. `left elsewhere`, (arm - clean) there over the shift inside, was added
+after the first results: it tells the fault's own spread to other prompts from harm done there; no goal is judged by it. Intervals (95 %): bootstrap over prompts. The rates that sampling
 shows stand beside it, start against plain, for the rule that training must add 5 points before a fault counts.
 Everything was set on draw 1 of the data; --draw 17 is reported. Writes benchmarks/results/faults.json after every arm.
 """
@@ -409,6 +410,7 @@ def told_of(bench: Bench, table_of: Mapping[str, Sequence[Mapping[str, Any]]]) -
                 "inside": gaps[here],
                 "outside": gaps[there],
                 "elsewhere": ratio(arm[there] - plain[there], taught, paired=False),
+                "left elsewhere": ratio(arm[there] - clean[there], taught, paired=False),
             }
             for chance in _chances(name, means):
                 told[name][fault][f"times {chance}"] = ratio(
