@@ -23,9 +23,11 @@ is the log-probability (nats) of the fault's sentences at their place, teacher f
 The answer up to that place is the starting model's own, sampled once; four sentences per prompt. shift = plain - clean;
 gone = (plain - arm) / (plain - clean). Elsewhere: (arm - plain) after prompts of other kinds, over the shift inside;
 and the NLL per token of held-out chosen answers. `left elsewhere`, (arm - clean) there over the shift inside, was added
-after the first results: it tells the fault's own spread to other prompts from harm done there; no goal is judged by it. Intervals (95 %): bootstrap over prompts. The rates that sampling
-shows stand beside it, start against plain, for the rule that training must add 5 points before a fault counts.
-Everything was set on draw 1 of the data; --draw 17 is reported. Writes benchmarks/results/faults.json after every arm.
+after the first results: it tells a fault's own spread to other prompts from harm done there; no goal is judged by it.
+Intervals (95 %): bootstrap over prompts. The rates that sampling shows stand beside it, start against plain, for the
+rule that training must add 5 points before a fault counts. Everything was set on draw 1 of the data, of draw 17 only
+the number of prompts of each kind was looked at; draw 17 is reported. Writes benchmarks/results/faults.json after every
+arm.
 """
 
 from __future__ import annotations
