@@ -432,8 +432,8 @@ def write(bench: Bench, table_of: Any, made_by: list[str], rates: Mapping[str, A
     args, found = bench.args, bench.found
     kept = {name: _short(found[name], bench.data.planted[name], args.planted) for name in NAMES}
     result = {
-        "command": f"python benchmarks/faults.py DATA --work WORK --seeds {' '.join(map(str, args.seeds))}"
-        + (f" --draw {args.draw}" if args.draw != 17 else ""),
+        "command": f"python benchmarks/faults.py DATA --work WORK --draw {args.draw} --answers {args.answers} "
+        f"--seeds {' '.join(map(str, args.seeds))} --arms {' '.join(args.arms)}",
         "machine": machine(),
         "commit": commit(),
         "made_by": made_by,
