@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, lasso_path
 
 from tiltscope import stats
-from tiltscope.behaviours import RULES
+from tiltscope.behaviours import RULES, rule
 from tiltscope.concepts import Concept, cluster_latents, fires
 from tiltscope.features import Features
 from tiltscope.power import Aligned
@@ -65,7 +65,7 @@ def _shows_word(key: tuple[int, ...] | str, text: str) -> int:
 
 @lru_cache(maxsize=200_000)
 def _shows_rule(key: tuple[int, ...] | str, text: str) -> int:
-    return int(next(one for one in RULES if one.id == key).present(text))
+    return int(rule(str(key)).present(text))
 
 
 def _words(text: str) -> list[str]:
@@ -213,11 +213,11 @@ def icai_rules(data: Aligned, seed: int) -> list[Claim]:
     Source: Inverse Constitutional AI (arXiv:2406.06560), votes per principle; the principles here are rules.
     """
     ranked = []
-    for rule in RULES:
-        u = np.array([_shows_rule(rule.id, p.chosen) - _shows_rule(rule.id, p.rejected) for p in data.pairs.rows])
+    for one in RULES:
+        u = np.array([_shows_rule(one.id, p.chosen) - _shows_rule(one.id, p.rejected) for p in data.pairs.rows])
         n = int((u != 0).sum())
         if n >= 10:
-            ranked.append((abs((u > 0).sum() / n - 0.5), rule.id, 1 if u.sum() >= 0 else -1))
+            ranked.append((abs((u > 0).sum() / n - 0.5), one.id, 1 if u.sum() >= 0 else -1))
     ranked.sort(key=lambda one: (-one[0], one[1]))
     return [Claim("rule", name, sign) for _, name, sign in ranked[:SHOWN]]
 

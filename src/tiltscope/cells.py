@@ -23,9 +23,13 @@ from tiltscope.screening import Measures
 
 __all__ = ["BUDGET", "Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
 
-BUDGET = {"latents": 0.35, "behaviours": 0.25, "own": 0.05, "region": 0.15, "prompt": 0.2}
-"""How the lists share the error rate: leans everywhere of latents, and of the library's behaviours counted by rule;
-leans seen mostly in one place; comparisons of either view."""
+BUDGET = {
+    **{"latents": 0.25, "behaviours": 0.25, "words": 0.15},
+    **{"own": 0.05, "own words": 0.05},
+    **{"region": 0.1, "prompt": 0.15},
+}
+"""How the lists share the error rate: leans everywhere of latents, of the library's behaviours counted by rule, and of
+words and phrases; leans seen mostly in one place, and those of words; comparisons of either view."""
 
 _SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
 
@@ -46,6 +50,8 @@ class ContrastSettings:
     tested exactly."""
     few_groups: int = 12
     """A lean with fewer witnesses is not tested: even if all agreed, p would be too large to stand out of thousands."""
+    words_share: float = 0.004
+    """A word or phrase needs `few_groups` witnesses, and this share of all groups."""
     min_pairs: int = 25
     """Regions smaller than this are not displayed, so not tested."""
     n_draws: int = 200
@@ -117,9 +123,10 @@ class Found:
     @property
     def listed(self) -> str:
         """The list it stands in, a key of `BUDGET`."""
+        words = self.concept.is_phrase
         if self.region is None:
-            return "behaviours" if self.concept.rule else "latents"
-        return "own" if self.own else self.view
+            return "words" if words else "behaviours" if self.concept.rule else "latents"
+        return ("own words" if words else "own") if self.own else self.view
 
     @property
     def is_lean(self) -> bool:

@@ -40,8 +40,8 @@ _SPLITS_FROM = 8  # a community of fewer latents cannot make two concepts of fou
 @dataclass(frozen=True)
 class Concept:
     """Latents that act as one idea. `id` is L<latent> for a single latent, C<number> for a cluster (response side),
-    P<number> for a prompt-side cluster, R<number> for a response-shift cluster. B-<rule> has no latents: it is a
-    behaviour of the library, counted in the text by its `rule`.
+    P<number> for a prompt-side cluster, R<number> for a response-shift cluster. Two kinds have no latents and are
+    counted in the text by their `rule`: B-<rule>, a behaviour of the library, and W-<words>, a phrase.
 
     name_score is the held-out balanced accuracy of the name, .5 = chance; named_by says who wrote the name.
     """
@@ -53,6 +53,11 @@ class Concept:
     name_score: float | None = None
     top_tokens: tuple[str, ...] = ()
     rule: str = ""
+
+    @property
+    def is_phrase(self) -> bool:
+        """Whether it is words that answers say, and no behaviour of the library."""
+        return self.id.startswith("W-")
 
 
 def fires(freq: sparse.csr_array) -> sparse.csr_array:

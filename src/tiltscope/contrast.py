@@ -27,6 +27,7 @@ from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
 from tiltscope.known import behaviour_measures
 from tiltscope.leans import leans_everywhere, leans_in_one_place
 from tiltscope.pairs import Pairs
+from tiltscope.phrases import phrase_measures
 from tiltscope.regions import (
     SHARES,
     KindOfPair,
@@ -66,9 +67,11 @@ class View:
 
     @property
     def kind(self) -> str:
-        """The view's name, or "behaviours" where it looks at those alone."""
+        """The view's name, or "behaviours" or "words" where it looks at those alone."""
         rules = [bool(one.rule) for one in self.measures.concepts]
-        return "behaviours" if rules and all(rules) else self.name
+        if not rules or not all(rules):
+            return self.name
+        return "words" if self.measures.concepts[0].is_phrase else "behaviours"
 
     @property
     def n_cells(self) -> int:
@@ -120,7 +123,7 @@ def contrast(
         tuple(one.hypothesis for one in tested),
         (*views[0].measures.concepts, *views[-1].measures.concepts),
         prompts,
-        (*views[2].regions, *views[3].regions),
+        (*views[3].regions, *views[4].regions),
         features.pair_ids,
         {one.hypothesis.id: one.disparity for one in tested},
         _record(bench, list(zip(views, explored, strict=True)), tested, nulls),
@@ -128,7 +131,8 @@ def contrast(
 
 
 def label_free_views(features: Features, bench: Bench) -> list[View]:
-    """Return the three views (global twice: latents and behaviours; prompt twice: both, and response-shift clusters).
+    """Return the three views: global of latents, behaviours and words; prompt of the first two, of words that are seen
+    mostly after one kind of prompt, and of response-shift clusters.
 
     Everything that must never see a label is made here, from sums, absolute differences and prompts.
     """
@@ -142,6 +146,7 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
         [m for m, one in enumerate(everything.concepts) if len(one.latents) > 1 or _is_common(one, at_stake, bench)]
     ).joined(behaviours)
     own = everything.joined(behaviours)
+    words = phrase_measures(bench.rows, bench.groups, least=_enough_for_words(bench))
     shifts = shift_clusters(features.chosen.freq, features.rejected.freq, seed=settings.seed)
     prompts = prompt_clusters(features.prompt.freq, seed=settings.seed)
     kinds = activity_regions(features.chosen.freq + features.rejected.freq, clusters, seed=settings.seed)
@@ -150,10 +155,17 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     return [
         View("global", everything, ()),
         View("global", behaviours, ()),
+        View("global", words, ()),
         View("region", common, around, tuple(own_places(own, around, bench))),
         View("prompt", common, after, tuple(own_places(own, after, bench))),
+        View("prompt", words.only([]), after, tuple(own_places(words, after, bench))),
         View("prompt", shift_disparity(features, shifts), after),
     ]
+
+
+def _enough_for_words(bench: Bench) -> int:
+    """In a large dataset a word that twelve prompts show is nothing to read of."""
+    return max(bench.settings.few_groups, round(bench.settings.words_share * bench.whole.clusters.n_groups))
 
 
 def _stack(features: Features) -> Any:
@@ -191,7 +203,9 @@ def _explore(view: View, bench: Bench) -> _Explored:
         return _Explored(everywhere.n_tested, everywhere.cells, {name: everywhere.untold})
     compared = _explore_regions(view, bench) if view.measures.concepts and view.regions else _Explored(0, [])
     own = leans_in_one_place(view.name, view.own, bench)
-    return _Explored(compared.n_tested + own.n_tested, [*compared.cells, *own.cells], {"own": own.untold})
+    words = bool(view.own) and view.own[0].measures.concepts[view.own[0].column].is_phrase
+    untold = {"own words" if words else "own": own.untold}
+    return _Explored(compared.n_tested + own.n_tested, [*compared.cells, *own.cells], untold)
 
 
 def _untold(explored: Sequence[_Explored]) -> dict[str, np.ndarray]:

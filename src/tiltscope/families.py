@@ -35,7 +35,7 @@ class Finding:
 
     rule: the behaviour its concept is named after, "" where there is none; clear: whether words, at least, name it;
     place: what its region is made from, "" for everywhere; sign: +1 for "more", -1 for "less"; by_rule: it is the
-    behaviour itself, counted by rule.
+    behaviour itself, counted by rule; words: it is words that answers say.
     """
 
     view: str
@@ -45,6 +45,7 @@ class Finding:
     clear: bool = True
     place: str = ""
     by_rule: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,17 @@ class Ground:
 def group_findings(findings: Sequence[Finding], u: sparse.csc_array, whole: Ground, confirm: Ground) -> list[int]:
     """Return the head of each finding; findings come strongest first, u is (n_pairs, n_findings), 0 outside a region.
 
-    All within a view and a direction, behaviours first, then what is named after one: a finding joins an earlier
-    head whose disparity correlates above `SAME` with its own (through the origin: swapping a pair's labels changes
-    nothing), or one that is named after the same behaviour in the same place. Then a head that no behaviour names
-    joins the named head it correlates with most, if that is above `NEAR` and it either has no clear name at all or
-    does not lean by itself once its nearest named heads and length are held fixed (t < `OWN_T` in its direction;
+    All within a view and a direction, behaviours first, then what is named after one, then words: a finding joins an
+    earlier head whose disparity correlates above `SAME` with its own (through the origin: swapping a pair's labels
+    changes nothing), or one that is named after the same behaviour in the same place. Then a head that no behaviour
+    names joins the named head it correlates with most, if that is above `NEAR` and it either has no clear name at all
+    or does not lean by itself once its nearest named heads and length are held fixed (t < `OWN_T` in its direction;
     over all pairs in the global view, else over the confirm half).
     """
     alike = _correlations(u) * _same_side(findings)
     heads: list[int] = []
     head = list(range(len(findings)))
-    for i in sorted(head, key=lambda i: (not findings[i].by_rule, not findings[i].rule)):
+    for i in sorted(head, key=lambda i: (not findings[i].by_rule, not findings[i].rule, not findings[i].words)):
         one = findings[i]
         same = next((h for h in heads if alike[i, h] > SAME or _one_name(one, findings[h])), None)
         if same is None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tiltscope.behaviours import RULES
+from tiltscope.behaviours import RULES, rule
 from tiltscope.concepts import Concept
 from tiltscope.features import Features
 from tiltscope.pairs import Pair
@@ -29,20 +29,31 @@ def behaviour_concepts() -> tuple[Concept, ...]:
 
 
 def behaviour_measures(rows: Sequence[Pair], concepts: Sequence[Concept] | None = None) -> Measures:
-    """Return u = 1{chosen shows it} - 1{rejected shows it} of behaviours, all of them or some, and a = |u|.
+    """Return u = 1{chosen shows it} - 1{rejected shows it} of concepts with a rule, and a = |u|.
 
-    Both (n_pairs, n_concepts) CSC.
+    Both (n_pairs, n_concepts) CSC. concepts: behaviours or phrases; all behaviours of the library where none are given.
     """
     from scipy import sparse
 
     concepts = behaviour_concepts() if concepts is None else tuple(concepts)
-    order = {one.id: place for place, one in enumerate(RULES)}
-    at = [order[one.rule] for one in concepts]
-    sides = (np.array([_shown(text) for text in texts], np.float32).reshape(len(rows), -1) for texts in _texts(rows))
-    chosen, rejected = sides
-    u = sparse.csc_array((chosen - rejected)[:, at] if len(rows) else np.zeros((0, len(at)), np.float32))
+    chosen, rejected = (_side(texts, concepts) for texts in _texts(rows))
+    u = sparse.csc_array(chosen - rejected)
     u.eliminate_zeros()
     return Measures(tuple(concepts), u, abs(u))
+
+
+def _side(texts: Sequence[str], concepts: Sequence[Concept]) -> np.ndarray:
+    """(n_texts, n_concepts) float32 of 0 and 1."""
+    shown = np.zeros((len(texts), len(concepts)), np.float32)
+    order = {one.id: place for place, one in enumerate(RULES)}
+    library = [column for column, one in enumerate(concepts) if one.rule in order]
+    if library and texts:
+        each = np.array([_shown(text) for text in texts], np.float32)
+        shown[:, library] = each[:, [order[concepts[column].rule] for column in library]]
+    for column in sorted({*range(len(concepts))} - {*library}):
+        found = rule(concepts[column].rule)
+        shown[:, column] = [found.present(text) for text in texts]
+    return shown
 
 
 def _texts(rows: Sequence[Pair]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiltscope import stats
-from tiltscope.cells import Bench, Found
+from tiltscope.cells import Bench, Found, Half
 from tiltscope.few import OwnPlace, are_few, witnesses
 from tiltscope.screening import Measures
 from tiltscope.stats.score import cautious_p_two, tau_score
@@ -45,7 +45,7 @@ def leans_everywhere(measures: Measures, bench: Bench) -> Leans:
     sign, halves, p = _tested(measures, bench, few)
     p = np.where(seen, p, np.nan)
     told = _worth_telling(p, bench) | [one.id.startswith("C") for one in measures.concepts]
-    told |= seen & [bool(one.rule) for one in measures.concepts]  # a limit can ask for any of them
+    told |= seen & [bool(one.rule) and not one.is_phrase for one in measures.concepts]  # a limit can ask for any
     cells = [
         Found(
             *("global", measures, m, None, int(sign[m])),
@@ -73,7 +73,17 @@ def _tested(measures: Measures, bench: Bench, few: np.ndarray) -> tuple[np.ndarr
         halves[:, wanted] = [u[half.rows].mean(axis=0) for half in (bench.explore, bench.confirm)]
         for column in np.flatnonzero(few[wanted]).tolist():
             p[start + column] = stats.FewGroups.of(sums[:, column], measures.unit(start + column)).p_two()
+        words = [m for m in wanted if measures.concepts[m].is_phrase]
+        p[words] = np.maximum(p[words], _p_at_equal_length(u[:, [m - start for m in words]], bench.whole))
     return sign, halves, p
+
+
+def _p_at_equal_length(u: np.ndarray, half: Half) -> np.ndarray:
+    """Two-sided p of u (n_rows, m) in pairs of equal length, 1 where it cannot be told.
+
+    A longer answer says more of everything, so a word has to lean at equal length too before it is told of.
+    """
+    return np.nan_to_num(np.asarray(half.equal_length.fit(u).p_two), nan=1.0)
 
 
 def leans_in_one_place(view: str, places: Sequence[OwnPlace], bench: Bench) -> Leans:
@@ -103,11 +113,14 @@ def _in_there(place: OwnPlace, bench: Bench) -> tuple[int, tuple[float, float], 
     both = (column[half.rows[inside[half.rows]]] for half in (bench.explore, bench.confirm))
     first, second = (float(half.mean()) if len(half) else 0.0 for half in both)
     sums = clusters.group_sums(u)
-    sign = -1 if sums.sum() < 0 else 1
     if place.few:
-        return sign, (first, second), stats.FewGroups.of(sums, place.measures.unit(place.column)).p_two()
-    estimates = stats.tau_test(u, clusters)
-    return sign, (first, second), float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
+        p = stats.FewGroups.of(sums, place.measures.unit(place.column)).p_two()
+    else:
+        estimates = stats.tau_test(u, clusters)
+        p = float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
+    if place.measures.concepts[place.column].is_phrase:
+        p = max(p, float(_p_at_equal_length(u, Half.of(np.flatnonzero(inside), bench.groups, bench.spline))))
+    return -1 if sums.sum() < 0 else 1, (first, second), p
 
 
 def _worth_telling(p: np.ndarray, bench: Bench) -> np.ndarray:

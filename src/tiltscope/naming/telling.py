@@ -78,6 +78,10 @@ def _by_rule(hypothesis: Row) -> bool:
     return bool(hypothesis["concept"].get("rule"))
 
 
+def _is_words(hypothesis: Row) -> bool:
+    return str(hypothesis["concept"]["id"]).startswith("W-")
+
+
 def _carriers(told: Row, disparity: Mapping[str, float], speaks: bool) -> list[str]:
     """The pairs that carry it, strongest first; many for one that speaks for its family, a few for the others."""
     sign = 1 if told["direction"] == "more" else -1
@@ -131,10 +135,11 @@ def _finding(told: Row, made_from: Mapping[str, str]) -> Finding:
         told["view"],
         1 if told["direction"] == "more" else -1,
         told["confirmed"],
-        namesake["rule"] if namesake and namesake["holds"] else "",
-        (concept["name_score"] or 0.0) >= _CLEAR_FROM,
+        namesake["rule"] if namesake and namesake["holds"] and not _is_words(told) else "",
+        _is_words(told) or (concept["name_score"] or 0.0) >= _CLEAR_FROM,
         made_from[told["region"]["id"]] if told["region"] else "",
-        by_rule=_by_rule(told),
+        by_rule=_by_rule(told) and not _is_words(told),
+        words=_is_words(told),
     )
 
 

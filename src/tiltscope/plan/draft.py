@@ -14,7 +14,7 @@ from typing import Any
 
 from tiltscope import __version__
 from tiltscope.artifact import read_object, write_text
-from tiltscope.behaviours import RULES
+from tiltscope.behaviours import is_rule, rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.report import anchor, families, headline, relatives, visible
@@ -127,7 +127,7 @@ def _key(entry: Row) -> tuple[str, str, str]:
 
 
 def _is_behaviour(concept: Row) -> bool:
-    return str(concept.get("id")).startswith("B-")
+    return str(concept.get("id")).startswith(("B-", "W-"))
 
 
 def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
@@ -168,7 +168,7 @@ def _made_from(study: Path) -> list[str]:
 def _detector(row: Row) -> dict[str, Any]:
     """A finding named after a behaviour is acted on by that behaviour's rule, which sees all of it."""
     namesake = row.get("namesake")
-    if not namesake or not namesake["holds"] or namesake["rule"] not in {one.id for one in RULES}:
+    if not namesake or not namesake["holds"] or not is_rule(namesake["rule"]):
         return {}
     return {"detector": {"kind": "rule", "rule": namesake["rule"], "by": "present"}}
 
@@ -198,7 +198,7 @@ def _is_drafted(entry: Row) -> bool:
         return False
     concept = entry.get("concept")
     name = str(concept.get("name") or "") if isinstance(concept, Mapping) else ""
-    return any(one.id == held["rule"] and name.startswith(one.name) for one in RULES)
+    return is_rule(str(held["rule"])) and name.startswith(rule(str(held["rule"])).name)
 
 
 def _entry(family: Sequence[Row]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tiltscope.behaviours import RULES
+from tiltscope.behaviours import RULES, SAYS, rule
 from tiltscope.written import Written
 
 __all__ = ["KINDS", "DetectorSpec", "read_spec"]
@@ -155,7 +155,8 @@ def _needed(detector: Written, key: str) -> Written:
 
 
 def _rule(held: Written) -> str:
-    return held.choice("rule", [one.id for one in RULES])
+    id = held.string("rule")
+    return rule(id).id if id.startswith(SAYS) else held.choice("rule", [one.id for one in RULES])
 
 
 def _pattern(held: Written) -> str:

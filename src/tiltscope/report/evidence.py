@@ -80,7 +80,9 @@ def _by_rule(hypothesis: Row, known: Row) -> str:
     if not namesake:
         return ""
     if hypothesis["concept"].get("rule"):
-        return "this finding is the behaviour itself, counted by rule in the whole text"
+        words = str(hypothesis["concept"]["id"]).startswith("W-")
+        itself = "the words themselves, counted" if words else "the behaviour itself, counted by rule"
+        return f"this finding is {itself} in the whole text"
     name = one_line(str((known.get("library") or {}).get("name") or namesake["rule"]), limit=60)
     if namesake.get("effect") is None:
         return f"{name}: too few pairs to measure it here"
