@@ -44,11 +44,12 @@ ARROWS: dict[str, set[str]] = {
     "few": {"cells", "regions", "screening"},
     "leans": {"cells", "few", "screening", "stats"},
     "known": {"behaviours", "concepts", "features", "pairs", "screening"},
+    "phrases": {"behaviours", "concepts", "pairs", "screening"},
     "calibration": {"cells", "few", "regions", "screening", "stats"},
     "confirmation": {"cells", "families", "hypotheses", "stats"},
     "contrast": {
         *("artifact", "calibration", "cells", "concepts", "confirmation", "errors", "features", "few", "hypotheses"),
-        *("known", "leans", "pairs", "regions", "screening", "stats"),
+        *("known", "leans", "pairs", "phrases", "regions", "screening", "stats"),
     },
     "families": {"stats"},
     "hierarchy": {"concepts", "features", "stats"},

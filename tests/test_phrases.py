@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from made_features import made
-from test_known import texts, with_texts
+from test_known import with_texts
 from tiltscope.behaviours import rule, said
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast

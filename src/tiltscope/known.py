@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tiltscope.behaviours import RULES, rule
+from tiltscope.behaviours import LONGEST_PHRASE, RULES, SAYS, said
 from tiltscope.concepts import Concept
 from tiltscope.features import Features
 from tiltscope.pairs import Pair
@@ -50,9 +50,11 @@ def _side(texts: Sequence[str], concepts: Sequence[Concept]) -> np.ndarray:
     if library and texts:
         each = np.array([_shown(text) for text in texts], np.float32)
         shown[:, library] = each[:, [order[concepts[column].rule] for column in library]]
-    for column in sorted({*range(len(concepts))} - {*library}):
-        found = rule(concepts[column].rule)
-        shown[:, column] = [found.present(text) for text in texts]
+    phrases = {one.rule.removeprefix(SAYS): column for column, one in enumerate(concepts) if one.rule not in order}
+    if phrases:
+        for row, text in enumerate(texts):
+            columns = [phrases[one] for n in range(1, LONGEST_PHRASE + 1) for one in said(text, n) if one in phrases]
+            shown[row, columns] = 1
     return shown
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from tiltscope import stats
-from tiltscope.behaviours import rule
 from tiltscope.hypotheses import LEANS
 from tiltscope.naming.library import MEASURES, NAMING_RULES
 from tiltscope.pairs import Pair
@@ -70,10 +69,10 @@ def check_names(
 
 def _differences(rows: Sequence[Pair], rule_id: str, measure: str) -> np.ndarray:
     """Which side shows more of it: (n_pairs,) of -1, 0, 1."""
-    found = next((one for one in NAMING_RULES if one.id == rule_id), None) or rule(rule_id)
+    rule = next(one for one in NAMING_RULES if one.id == rule_id)
 
     def value(text: str) -> float:
-        marks = found.marks(text)
+        marks = rule.marks(text)
         if measure == MEASURES[0]:
             return sum(stop - start for start, stop in marks) / max(len(text), 1)
         return len(marks) / max(len(text), 1) if measure == MEASURES[1] else float(bool(marks))

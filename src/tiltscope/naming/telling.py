@@ -9,7 +9,7 @@ Refuses: to confirm a finding, or to give it a behaviour's name, when that behav
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,8 @@ def tell(
     place = {pair.id: i for i, pair in enumerate(data.rows)}
     inside = {region["id"]: _mask(region["pair_ids"], place) for region in regions}
     entries = {key: one["library"] for key, one in names.items() if one.get("named_by") == "library"}
-    entries |= {h["concept"]["id"]: {"rule": h["concept"]["rule"], "measure": _BY} for h in hypotheses if _by_rule(h)}
     namesakes = check_names(hypotheses, entries, data.rows, inside, confirm)
-    namesakes |= {h["id"]: replace(namesakes[h["id"]], holds=True) for h in hypotheses if _by_rule(h)}
+    namesakes |= {h["id"]: _itself(h) for h in hypotheses if _by_rule(h)}
     told = [_named(one, names, made_from, namesakes.get(one["id"])) for one in hypotheses]
     logs = [np.log(np.maximum(side.n_tokens, 1)) for side in (data.features.chosen, data.features.rejected)]
     spline = stats.spline_basis_difference(logs[0], logs[1])
@@ -76,6 +75,12 @@ def tell(
 def _by_rule(hypothesis: Row) -> bool:
     """Whether its concept is a behaviour itself, counted by rule, and not latents that are named after one."""
     return bool(hypothesis["concept"].get("rule"))
+
+
+def _itself(hypothesis: Row) -> Namesake:
+    """What is counted by rule is its own namesake."""
+    lean = hypothesis["own_lean"]
+    return Namesake(hypothesis["concept"]["rule"], _BY, lean["effect"], lean["ci_low"], lean["ci_high"], True)
 
 
 def _is_words(hypothesis: Row) -> bool:
