@@ -48,7 +48,7 @@ def _wrap(
             f"{i:016x}",
             (Turn("user", f"topic {topic[i]} question {i // per_prompt}"),),
             "one two",
-            "two one",
+            "one  two",  # says the same: phrases are not what is made here
             f"g{i // per_prompt}",
             i + 1,
         )

@@ -296,6 +296,7 @@ def _with_families(tested: list[Tested], found: Sequence[Found], bench: Bench) -
             1 if one.hypothesis.direction == "more" else -1,
             one.hypothesis.confirmed,
             place=places.get(one.hypothesis.id, ""),
+            by_rule=bool(one.hypothesis.concept.rule) and not one.hypothesis.concept.is_phrase,
             words=one.hypothesis.concept.is_phrase,
         )
         for one in tested
