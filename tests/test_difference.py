@@ -22,7 +22,7 @@ from tiltscope.report.text import width_of
 from tiltscope.study import open_study, run_contrast
 
 LATENTS = ["bold", "dash", "plain", "rare"]
-SETTINGS = ContrastSettings(n_draws=20)
+SETTINGS = ContrastSettings(n_draws=20, words_share=1.0)  # latents here are words: without the words themselves
 
 
 def rows(n: int, *, first: int = 0, **leans: float) -> list[tuple[str, str, str]]:
