@@ -37,7 +37,7 @@ def phrase_concept(phrase: str) -> Concept:
         one.replace("'", "-") if one[0].isalnum() or one[0] == "_" else "".join(f"+{ord(c):x}" for c in one)
         for one in phrase.split(" ")
     )
-    return Concept(f"W-{'.'.join(written)}", (), found.name, "library", rule=found.id)
+    return Concept(f"W-{'.'.join(written)}", (), found.name, "tokens", rule=found.id)
 
 
 def phrase_measures(rows: Sequence[Pair], groups: np.ndarray, *, least: int) -> Measures:

@@ -114,7 +114,8 @@ def families(hypotheses: Sequence[Row]) -> list[list[Row]]:
         first = rows[0]
         view = views.index(first["view"]) if first["view"] in views else len(views)
         estimand = names.index(first["estimand"]) if first.get("estimand") in names else len(names)
-        obscure = first["concept"].get("named_by") in ("tokens", "nobody", None)
+        words = str(first["concept"].get("id")).startswith("W-")
+        obscure = not words and first["concept"].get("named_by") in ("tokens", "nobody", None)
         return view, obscure, estimand, -near_zero(first), str(first["id"])
 
     return sorted(ordered, key=rank)
@@ -235,7 +236,7 @@ def _in_full_note(n: int, of: int) -> str:
     """Which families are told in full, where that is not all of them."""
     if n == of:
         return ""
-    return f"{n} of {of} families in full, named behaviours first, then the strongest; the others are in the table."
+    return f"{n} of {of} families in full, named behaviours and words first, then the strongest; the others are in the table."
 
 
 def gather(study: Path) -> dict[str, Any]:

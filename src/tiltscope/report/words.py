@@ -18,7 +18,7 @@ __all__ = ["concept_name", "headline", "headline_parts", "near_zero", "place", "
 Row = Mapping[str, Any]
 
 _BREAKS = re.compile(r"\s+(?:(?:with|of|to|for|by|from|in|on|between|as|without|about|before|after|such)\s|\()")
-_TOKENS = re.compile(r"(?:word|phrase|token)s? “")
+_TOKENS = re.compile(r"(?:word|phrase|symbol|token)s? “")
 _BLANK_LINES = ("second line break of a blank line", "first line break of a blank line")
 _COUNTABLE = frozenset(
     (
