@@ -236,7 +236,7 @@ def _in_full_note(n: int, of: int) -> str:
     """Which families are told in full, where that is not all of them."""
     if n == of:
         return ""
-    return f"{n} of {of} families in full, named behaviours and words first, then the strongest; the others are in the table."
+    return f"{n} of {of} families in full, behaviours and words first, then the strongest; the others are in the table."
 
 
 def gather(study: Path) -> dict[str, Any]:

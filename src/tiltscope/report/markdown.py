@@ -59,7 +59,7 @@ def markdown(content: Row) -> str:
         lines += ["", f"This report is missing: {_safe('; '.join(content['missing']))}."]
     lines += ["", "## Findings", ""]
     lines += ["Each sentence is a hypothesis: a lean of the data that chance does not explain."]
-    lines += [f"Named behaviours and words first, then by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
+    lines += [f"Behaviours and words first, then by the interval end nearest zero. {content['in_full']}".rstrip(), ""]
     for section in content["sections"]:
         rows = [one for one in content["findings"] if one["view"] == section["view"] and one["in_full"]]
         lines += [f"### {section['title']}", ""] if rows else []

@@ -111,7 +111,7 @@ def _study_text(study: Path) -> str:
         shown = list(body["headlines"].values())[:5]
         for said in shown:
             lines += wrapped(said, 78, indent="- ")
-        lines += [f"{len(shown)} of {len(body['headlines'])} headlines, named behaviours and words first, then the strongest"]
+        lines += [f"{len(shown)} of {len(body['headlines'])} headlines, behaviours and words first, then the strongest"]
     return "\n".join(lines)
 
 

@@ -72,7 +72,7 @@ def _closing(hypotheses: Sequence[Row], grouped: Sequence[Sequence[Row]], shown:
     unconfirmed = f"{rest} not confirmed" + (f" ({few} had too few witnesses)" if few else "")
     if not grouped:
         return f"Nothing was confirmed. {unconfirmed}."
-    said = f"{len(shown)} of {len(grouped)} families, named behaviours and words first, then by the interval end nearest zero"
+    said = f"{len(shown)} of {len(grouped)} families, behaviours and words first, then by the interval end nearest zero"
     return f"{said}; {confirmed} findings confirmed, {unconfirmed}."
 
 
