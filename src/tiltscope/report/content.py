@@ -194,9 +194,22 @@ def _finding(rows: Sequence[Row], names: Row, evidence: Row) -> dict[str, Any]:
         "hypothesis": plain(shown),
         "naming": naming(first, names),
         "same_thing": [_same(row) for row in rows[1:]],
+        "said_as": _said_as(rows),
         "has_evidence": first["id"] in evidence,
         "evidence": examples(evidence[first["id"]]) if first["id"] in evidence else [],
     }
+
+
+def _said_as(rows: Sequence[Row]) -> str:
+    """The strongest words of a family that are at stake in half of its head's pairs; "" where the head is words."""
+    enough = (rows[0].get("at_stake") or 0) / 2
+    words = (
+        concept_name(row["concept"])
+        for row in rows[1:]
+        if str(row["concept"]["id"]).startswith("W-") and any(map(str.isalpha, row["concept"]["rule"].split(":", 1)[1]))
+        if (row.get("at_stake") or 0) >= enough
+    )
+    return "" if str(rows[0]["concept"]["id"]).startswith("W-") else next(words, "")
 
 
 def _unit(row: Row) -> str:
