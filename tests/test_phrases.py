@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import made_study
 from made_features import made
 from test_known import with_texts
+from test_report_safety import source_of
 from tiltscope.behaviours import rule, said
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
@@ -178,3 +181,16 @@ def test_words_speak_for_the_latents_that_fire_with_them_and_give_way_to_a_behav
     ground = Ground(np.arange(400), Clusters.of(np.arange(400)), np.zeros((400, 0)))
     assert group_findings([latent, words], columns[:, :2], ground, ground) == [1, 1]
     assert group_findings([latent, words, behaviour], columns, ground, ground) == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("at_stake", "told"), [(0.2, True), (0.1, False)])
+def test_a_behaviour_that_comes_in_the_same_words_says_which(tmp_path: Path, at_stake: float, told: bool) -> None:
+    marks = {**made_study.concept("L1", "exclamation mark", "library"), "id": "B-exclamation", "rule": "exclamation"}
+    words = {**made_study.concept("L2", "phrase “the gap!”", "tokens"), "id": "W-gap", "rule": "says:the gap !"}
+    rows = [
+        made_study.hypothesis("g-B-exclamation", marks, 0.3),
+        made_study.hypothesis("g-W-gap", words, 0.2, family="g-B-exclamation", at_stake=at_stake),
+    ]
+    source = source_of(made_study.make(tmp_path / "s", rows=rows))
+    assert ("mostly in the phrase “the gap!”" in source) is told
+    assert source.count("<article") == 1
