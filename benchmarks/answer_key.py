@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from tiltscope.behaviours import rule
 from tiltscope.concepts import Concept, fires, indicator
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.naming.library import NAMING_RULES
@@ -127,16 +128,16 @@ def _named_trait(hypothesis: dict[str, Any], opened: Opened, key: AnswerKey) -> 
     namesake = hypothesis["namesake"]
     if not namesake or not namesake["holds"]:
         return None
-    rule = next(one for one in NAMING_RULES if one.id == namesake["rule"])
+    found = next((one for one in NAMING_RULES if one.id == namesake["rule"]), None) or rule(namesake["rule"])
     texts = [text for pair in opened.pairs.rows for text in (pair.chosen, pair.rejected)]
-    marked = np.array([rule.present(text) for text in texts], float)
+    marked = np.array([found.present(text) for text in texts], float)
     r = [_correlation(marked, np.array([trait.present(text) for text in texts], float)) for trait in key.traits]
     best = int(np.argmax(r))
     return key.traits[best].id if r[best] >= NAMED else None
 
 
 def _nearest(opened: Opened, key: AnswerKey, confirmed: list[dict[str, Any]]) -> dict[str, str | None]:
-    """{hypothesis id: the trait its latents correlate with most, or None}."""
+    """{hypothesis id: the trait its latents, or its rule, correlate with most, or None}."""
     by_id = {pair.id: pair for pair in opened.pairs.rows}
     pairs = [by_id[pair_id] for pair_id in opened.features.pair_ids]
     texts = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
@@ -145,6 +146,11 @@ def _nearest(opened: Opened, key: AnswerKey, confirmed: list[dict[str, Any]]) ->
     members = indicator(concepts, opened.features.n_latents)
     strength = np.concatenate(
         [(fires(s.freq) @ members).toarray() for s in (opened.features.chosen, opened.features.rejected)]
+    )
+    counted = [column for column, h in enumerate(confirmed) if h["concept"]["rule"]]
+    rules = [rule(confirmed[column]["concept"]["rule"]) for column in counted]
+    strength[:, counted] = np.array([[one.present(text) for one in rules] for text in texts], float).reshape(
+        len(texts), -1
     )
     answers: dict[str, str | None] = {}
     for column, hypothesis in enumerate(confirmed):
