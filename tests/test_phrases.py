@@ -16,12 +16,13 @@ from test_report_safety import source_of
 from tiltscope.behaviours import rule, said
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
-from tiltscope.errors import UsageError
+from tiltscope.errors import TiltscopeError, UsageError
 from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.hypotheses import Hypothesis
 from tiltscope.known import behaviour_measures
 from tiltscope.pairs import Pair, Pairs
 from tiltscope.phrases import phrase_concept, phrase_measures
+from tiltscope.plan import load_plan, write_draft
 from tiltscope.stats import Clusters
 
 QUICK = ContrastSettings(n_null_cells=0, n_flip_cells=0)
@@ -194,3 +195,34 @@ def test_a_behaviour_that_comes_in_the_same_words_says_which(tmp_path: Path, at_
     source = source_of(made_study.make(tmp_path / "s", rows=rows))
     assert ("mostly in the phrase “the gap!”" in source) is told
     assert source.count("<article") == 1
+
+
+def test_a_decision_on_words_acts_on_the_words_and_a_misspelt_one_says_where(tmp_path: Path) -> None:
+    words = {**made_study.concept("L2", "phrase “stay safe”", "tokens"), "id": "W-stay.safe", "rule": "says:stay safe"}
+    namesake = {
+        "rule": "says:stay safe",
+        "measure": "present",
+        "effect": 0.2,
+        "ci_low": 0.1,
+        "ci_high": 0.3,
+        "holds": True,
+    }
+    row = made_study.hypothesis("g-W-stay.safe", {**words, "latents": []}, 0.2, namesake=namesake)
+    study = made_study.make(tmp_path / "s", rows=[row])
+    plan = write_draft(study)
+    assert 'detector: {kind: rule, rule: "says:stay safe", by: present}' in plan.read_text()
+    decided = (
+        plan.read_text()
+        .replace("action: undecided", "action: suppress")
+        .replace("method: null", "method: reward_shaping")
+    )
+    decided = decided.replace('reason: ""', "reason: a sign-off").replace("strength: null", "strength: 2")
+    plan.write_text(decided)
+    (decision,) = load_plan(plan).decisions
+    assert decision.detector is not None
+    assert (decision.detector.source, decision.detector.by) == ("says:stay safe", "present")
+    plan.write_text(decided.replace("says:stay safe", "says:Stay  Safe"))
+    with pytest.raises(TiltscopeError) as told:
+        load_plan(plan)
+    assert "says:stay safe" in told.value.hint
+    assert "plan.yaml:" in told.value.where

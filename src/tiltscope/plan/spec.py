@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tiltscope.behaviours import RULES, SAYS, rule
+from tiltscope.errors import UsageError
 from tiltscope.written import Written
 
 __all__ = ["KINDS", "DetectorSpec", "read_spec"]
@@ -156,7 +157,12 @@ def _needed(detector: Written, key: str) -> Written:
 
 def _rule(held: Written) -> str:
     id = held.string("rule")
-    return rule(id).id if id.startswith(SAYS) else held.choice("rule", [one.id for one in RULES])
+    if not id.startswith(SAYS):
+        return held.choice("rule", [one.id for one in RULES])
+    try:
+        return rule(id).id
+    except UsageError as error:
+        raise held.refused(error.what, hint=error.hint) from error
 
 
 def _pattern(held: Written) -> str:
