@@ -46,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "known": {"behaviours", "concepts", "features", "pairs", "screening"},
     "phrases": {"behaviours", "concepts", "pairs", "screening"},
     "calibration": {"cells", "few", "regions", "screening", "stats"},
-    "confirmation": {"cells", "families", "hypotheses", "stats"},
+    "confirmation": {"cells", "families", "hypotheses", "leans", "stats"},
     "contrast": {
         *("artifact", "calibration", "cells", "concepts", "confirmation", "errors", "features", "few", "hypotheses"),
         *("known", "leans", "pairs", "phrases", "regions", "screening", "stats"),

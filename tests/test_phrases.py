@@ -142,6 +142,8 @@ def test_a_longer_answer_says_more_of_everything_and_no_word_is_told_of() -> Non
     leans = np.asarray(phrase_measures(pairs.rows, np.arange(700), least=12).u.mean(axis=0)).ravel()
     assert (leans > 0.05).sum() > 20
     assert sum(one.confirmed for one in found if one.concept.is_phrase) <= 2
+    told = [one for one in found if one.concept.is_phrase and one.p < 0.05]
+    assert all(one.length == "robust to length" for one in told)
 
 
 def test_a_phrase_said_after_one_kind_of_prompt_is_found_there() -> None:

@@ -16,6 +16,7 @@ from tiltscope import stats
 from tiltscope.cells import BUDGET, Bench, Found, Half, design
 from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, Baseline, Hypothesis, Interval, Region
+from tiltscope.leans import p_at_equal_length
 from tiltscope.stats.score import cautious_p, cautious_p_two, regression_score, tau_score
 
 __all__ = ["Tested", "confirm"]
@@ -158,7 +159,7 @@ def tested_on(cell: Found, bench: Bench) -> Half:
 def _estimate(cell: Found, column: _Column, half: Half) -> _Numbers:
     """The tested estimand: mean(u), two-sided, or delta, one-sided; z is the normal score of p."""
     if cell.is_lean:
-        return _lean(cell, column.u[half.rows], half.clusters)
+        return _lean(cell, column.u[half.rows], half)
     u, columns = column.u[half.rows], design(half, column.a, column.inside)
     estimates = stats.RegressionCR2(columns, half.clusters, columns.shape[1] - 1).fit(u)
     score = regression_score(u, columns, columns.shape[1] - 1, half.clusters)
@@ -166,17 +167,23 @@ def _estimate(cell: Found, column: _Column, half: Half) -> _Numbers:
     return _numbers(estimates, p, normal_score(p, cell.sign))
 
 
-def _lean(cell: Found, u: np.ndarray, clusters: stats.Clusters) -> _Numbers:
-    """The mean of u: by t and score, or where the groups are few, with p and interval by counting."""
-    estimates = stats.tau_test(u, clusters)
+def _lean(cell: Found, u: np.ndarray, half: Half) -> _Numbers:
+    """The mean of u: by t and score, or where the groups are few, with p and interval by counting.
+
+    Of words p is that at equal length where that is larger.
+    """
+    clusters = half.clusters
+    estimates, least = stats.tau_test(u, clusters), 0.0
+    if cell.concept.is_phrase:
+        least = float(p_at_equal_length(u, half))
     if not cell.few:
-        p = float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
+        p = max(float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters))), least)
         return _numbers(estimates, p, normal_score(p / 2, cell.sign))
     unit = cell.measures.unit(cell.column)
     few = stats.FewGroups.of(clusters.group_sums(u), unit)
     ends = few.interval()
     interval = Interval(float(u.mean()), *(float(end) * unit / len(u) for end in (ends.low, ends.high)))
-    p = few.p_two()
+    p = max(few.p_two(), least)
     return replace(_numbers(estimates, p, normal_score(p / 2, cell.sign)), interval=interval)
 
 

@@ -18,7 +18,7 @@ from tiltscope.few import OwnPlace, are_few, witnesses
 from tiltscope.screening import Measures
 from tiltscope.stats.score import cautious_p_two, tau_score
 
-__all__ = ["Leans", "leans_everywhere", "leans_in_one_place"]
+__all__ = ["Leans", "leans_everywhere", "leans_in_one_place", "p_at_equal_length"]
 
 _CHUNK = 256
 
@@ -74,12 +74,12 @@ def _tested(measures: Measures, bench: Bench, few: np.ndarray) -> tuple[np.ndarr
         for column in np.flatnonzero(few[wanted]).tolist():
             p[start + column] = stats.FewGroups.of(sums[:, column], measures.unit(start + column)).p_two()
         words = [m for m in wanted if measures.concepts[m].is_phrase]
-        p[words] = np.maximum(p[words], _p_at_equal_length(u[:, [m - start for m in words]], bench.whole))
+        p[words] = np.maximum(p[words], p_at_equal_length(u[:, [m - start for m in words]], bench.whole))
     return sign, halves, p
 
 
-def _p_at_equal_length(u: np.ndarray, half: Half) -> np.ndarray:
-    """Two-sided p of u (n_rows, m) in pairs of equal length, 1 where it cannot be told.
+def p_at_equal_length(u: np.ndarray, half: Half) -> np.ndarray:
+    """Return the two-sided p of u (n_rows,) or (n_rows, m) in pairs of equal length, 1 where it cannot be told.
 
     A longer answer says more of everything, so a word has to lean at equal length too before it is told of.
     """
@@ -119,7 +119,7 @@ def _in_there(place: OwnPlace, bench: Bench) -> tuple[int, tuple[float, float], 
         estimates = stats.tau_test(u, clusters)
         p = float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
     if place.measures.concepts[place.column].is_phrase:
-        p = max(p, float(_p_at_equal_length(u, Half.of(np.flatnonzero(inside), bench.groups, bench.spline))))
+        p = max(p, float(p_at_equal_length(u, Half.of(np.flatnonzero(inside), bench.groups, bench.spline))))
     return -1 if sums.sum() < 0 else 1, (first, second), p
 
 
