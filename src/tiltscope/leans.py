@@ -79,11 +79,13 @@ def _tested(measures: Measures, bench: Bench, few: np.ndarray) -> tuple[np.ndarr
 
 
 def p_at_equal_length(u: np.ndarray, half: Half) -> np.ndarray:
-    """Return the two-sided p of u (n_rows,) or (n_rows, m) in pairs of equal length, 1 where it cannot be told.
+    """Return the two-sided p of u (n_rows,) or (n_rows, m) in pairs of equal length; 1 where it leans the other way.
 
     A longer answer says more of everything, so a word has to lean at equal length too before it is told of.
     """
-    return np.nan_to_num(np.asarray(half.equal_length.fit(u).p_two), nan=1.0)
+    found = half.equal_length.fit(u)
+    alike = np.sign(found.effect) == np.sign(u.mean(axis=0))
+    return np.where(alike, np.nan_to_num(np.asarray(found.p_two), nan=1.0), 1.0)
 
 
 def leans_in_one_place(view: str, places: Sequence[OwnPlace], bench: Bench) -> Leans:
