@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "cells": {"baselines", "concepts", "errors", "features", "pairs", "regions", "screening", "stats"},
     "few": {"cells", "regions", "screening"},
     "leans": {"cells", "few", "screening", "stats"},
-    "known": {"behaviours", "concepts", "features", "pairs", "screening"},
+    "known": {"behaviours", "concepts", "features", "pairs", "phrases", "screening"},
     "phrases": {"behaviours", "concepts", "pairs", "screening"},
     "calibration": {"cells", "few", "regions", "screening", "stats"},
     "confirmation": {"cells", "families", "hypotheses", "leans", "stats"},

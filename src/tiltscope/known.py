@@ -11,14 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltscope.behaviours import LONGEST_PHRASE, RULES, SAYS, said
+from tiltscope.behaviours import RULES, SAYS
 from tiltscope.concepts import Concept
 from tiltscope.features import Features
 from tiltscope.pairs import Pair
+from tiltscope.phrases import phrases_shown
 from tiltscope.screening import Measures, disparity
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["behaviour_concepts", "behaviour_measures", "measured"]
 
@@ -33,29 +38,26 @@ def behaviour_measures(rows: Sequence[Pair], concepts: Sequence[Concept] | None 
 
     Both (n_pairs, n_concepts) CSC. concepts: behaviours or phrases; all behaviours of the library where none are given.
     """
-    from scipy import sparse
-
     concepts = behaviour_concepts() if concepts is None else tuple(concepts)
     chosen, rejected = (_side(texts, concepts) for texts in _texts(rows))
-    u = sparse.csc_array(chosen - rejected)
+    u = (chosen - rejected).tocsc()
     u.eliminate_zeros()
     return Measures(tuple(concepts), u, abs(u))
 
 
-def _side(texts: Sequence[str], concepts: Sequence[Concept]) -> np.ndarray:
+def _side(texts: Sequence[str], concepts: Sequence[Concept]) -> sparse.csc_array:
     """(n_texts, n_concepts) float32 of 0 and 1."""
-    shown = np.zeros((len(texts), len(concepts)), np.float32)
+    from scipy import sparse
+
     order = {one.id: place for place, one in enumerate(RULES)}
-    library = [column for column, one in enumerate(concepts) if one.rule in order]
-    if library and texts:
-        each = np.array([_shown(text) for text in texts], np.float32)
-        shown[:, library] = each[:, [order[concepts[column].rule] for column in library]]
-    phrases = {one.rule.removeprefix(SAYS): column for column, one in enumerate(concepts) if one.rule not in order}
-    if phrases:
-        for row, text in enumerate(texts):
-            columns = [phrases[one] for n in range(1, LONGEST_PHRASE + 1) for one in said(text, n) if one in phrases]
-            shown[row, columns] = 1
-    return shown
+    library, phrases = (
+        [column for column, one in enumerate(concepts) if (one.rule in order) == known] for known in (True, False)
+    )
+    each = [_shown(text) for text in texts] if library else []
+    each_rule = np.array(each, np.float32).reshape(len(texts), len(RULES) if library else 0)
+    by_rule = sparse.csc_array(each_rule[:, [order[concepts[column].rule] for column in library]])
+    said = phrases_shown(texts, {concepts[column].rule.removeprefix(SAYS): at for at, column in enumerate(phrases)})
+    return sparse.hstack([by_rule, said], format="csc")[:, np.argsort([*library, *phrases])]
 
 
 def _texts(rows: Sequence[Pair]) -> tuple[list[str], list[str]]:

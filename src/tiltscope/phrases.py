@@ -10,7 +10,7 @@ What is new to a dataset is often said in the same words, and then no latent and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from tiltscope.screening import Measures
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["phrase_concept", "phrase_measures"]
+__all__ = ["phrase_concept", "phrase_measures", "phrases_shown"]
 
 
 def phrase_concept(phrase: str) -> Concept:
@@ -50,13 +50,26 @@ def phrase_measures(rows: Sequence[Pair], groups: np.ndarray, *, least: int) -> 
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     by_group = [[text for i in part.tolist() for text in (rows[i].chosen, rows[i].rejected)] for part in parts]
     place = {phrase: number for number, phrase in enumerate(sorted(_frequent(by_group, least)))}
-    chosen, rejected = (_shown(texts, place) for texts in ([r.chosen for r in rows], [r.rejected for r in rows]))
+    chosen, rejected = (phrases_shown(texts, place) for texts in ([r.chosen for r in rows], [r.rejected for r in rows]))
     u = (chosen - rejected).tocsc()
     u.eliminate_zeros()
     names = list(place)
     kept = _distinct(u, names, _groups_at_stake(u, groups) >= least)
     u = u[:, kept]
     return Measures(tuple(phrase_concept(names[column]) for column in kept), u, abs(u))
+
+
+def phrases_shown(texts: Sequence[str], place: Mapping[str, int]) -> sparse.csr_array:
+    """Return 1 where a text says a phrase: (n_texts, n_phrases) CSR float32; place: {phrase: column}, all columns."""
+    from scipy import sparse
+
+    rows = [
+        sorted({place[one] for n in range(1, LONGEST_PHRASE + 1) for one in said(text, n) if one in place})
+        for text in texts
+    ]
+    starts = np.cumsum([0, *map(len, rows)])
+    columns = np.array([column for row in rows for column in row], np.int64)
+    return sparse.csr_array((np.ones(len(columns), np.float32), columns, starts), shape=(len(rows), len(place)))
 
 
 def _frequent(by_group: Sequence[Sequence[str]], least: int) -> set[str]:
@@ -75,19 +88,6 @@ def _said(text: str, n_tokens: int, known: set[str]) -> Iterable[str]:
     if n_tokens == 1:
         return phrases
     return (one for one in phrases if one.rsplit(" ", 1)[0] in known and one.split(" ", 1)[1] in known)
-
-
-def _shown(texts: Sequence[str], place: dict[str, int]) -> sparse.csr_array:
-    """(n_texts, n_phrases) of 0 and 1: which answer says what."""
-    from scipy import sparse
-
-    rows = [
-        sorted({place[one] for n in range(1, LONGEST_PHRASE + 1) for one in said(text, n) if one in place})
-        for text in texts
-    ]
-    starts = np.cumsum([0, *map(len, rows)])
-    columns = np.array([column for row in rows for column in row], np.int64)
-    return sparse.csr_array((np.ones(len(columns), np.float32), columns, starts), shape=(len(rows), len(place)))
 
 
 def _groups_at_stake(u: sparse.csc_array, groups: np.ndarray) -> np.ndarray:
