@@ -61,6 +61,11 @@ def named(found: Mapping[str, Any]) -> set[int]:
     return {row["row"] - 1 for row in found["rows"] if row["named"]}
 
 
+def leans(found: Mapping[str, Any], *lists: str) -> list[str]:
+    """Concepts that are listed; of the named lists where any is named."""
+    return [one["concept"] for one in found["leans"] if not lists or one["list"] in lists]
+
+
 @pytest.fixture(scope="module")
 def approved(tmp_path_factory: pytest.TempPathFactory) -> Opened:
     return read(tmp_path_factory.mktemp("approved") / "study", make_pairs(BASE))
@@ -73,8 +78,9 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Opened:
 
 def test_what_leans_anew_is_listed_with_its_rows_and_words(approved: Opened, bad: Opened) -> None:
     found = with_words(new_leans(approved, bad), bad)
-    (lean,) = found["leans"]
-    assert (lean["concept"], lean["direction"], lean["words"]) == (RARE, "more", ["rare"])
+    assert leans(found) == ["W-rare", RARE]
+    lean = found["leans"][1]
+    assert (lean["list"], lean["direction"], lean["words"]) == ("latents", "more", ["rare"])
     assert lean["change"] == pytest.approx(len(EDITED) / N, abs=1e-6)
     assert named(found) == set(EDITED)
 
@@ -92,19 +98,19 @@ def test_a_behaviour_as_new_on_both_sides_is_let_pass(approved: Opened, tmp_path
 
 
 def test_rows_are_named_also_where_what_leans_anew_is_common(approved: Opened, tmp_path: Path) -> None:
-    more = dict.fromkeys(range(20, 140), "plain")
+    more = {number: "" if "plain" in BASE[number][1] else "plain" for number in range(20, 140)}
     found = new_leans(approved, read(tmp_path / "common", added(more)))
-    assert [one["concept"] for one in found["leans"]] == [PLAIN]
-    assert named(found) == {number for number in more if "plain" not in BASE[number][1]}
+    assert leans(found) == ["W-plain", PLAIN]
+    assert named(found) == {number for number, word in more.items() if word}
 
 
 def test_a_row_is_named_for_what_it_adds_not_for_what_was_approved(approved: Opened, tmp_path: Path) -> None:
     bold = ["bold" in a and "bold" not in b for _, a, b in BASE]
     bad = [number for number in range(N) if "bold" not in BASE[number][1]][:40]
     other = [number for number in range(N) if bold[number]][:40]
-    texts = dict.fromkeys(bad, "bold") | dict.fromkeys(other, "four")
+    texts = dict.fromkeys(bad, "bold") | dict.fromkeys(other, "")
     found = new_leans(approved, read(tmp_path / "innocent", added(texts)))
-    assert [one["concept"] for one in found["leans"]] == [BOLD]
+    assert leans(found) == ["W-bold", BOLD]
     assert named(found) == set(bad)
 
 
@@ -116,7 +122,7 @@ def test_pairs_that_lean_nowhere_may_leave_and_pairs_that_lean_the_other_way_may
         kept = [one for one, value in zip(make_pairs(BASE).rows, u, strict=True) if value != leaving]
         candidate = read(tmp_path / f"{leaving}", replace(make_pairs(BASE), rows=tuple(kept)))
         assert np.mean(u[u != leaving]) > np.mean(u) + 0.05
-        assert [one["concept"] for one in new_leans(approved, candidate)["leans"]] == listed
+        assert leans(new_leans(approved, candidate), "latents") == listed
 
 
 def test_as_much_of_it_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
@@ -128,27 +134,38 @@ def test_a_lean_that_was_approved_and_a_study_against_itself_are_let_pass(approv
     found = new_leans(approved, approved)
     assert found["leans"] == []
     # eight signs are alike by chance in 1 of 128 draws, nine in 1 of 256, ten in 1 of 512
-    assert found["smallest"] == {"latents": 9, "behaviours": 10}
+    assert found["smallest"] == {"behaviours": 10, "words": 10, "latents": 9}
 
 
 def test_a_lean_that_shrinks_is_let_pass(approved: Opened, tmp_path: Path) -> None:
     weaker = read(tmp_path / "weaker", make_pairs(rows(N, bold=0.5)))
     assert new_leans(approved, weaker)["leans"] == []
-    assert [one["concept"] for one in new_leans(weaker, approved)["leans"]] == [BOLD]
+    assert leans(new_leans(weaker, approved), "latents") == [BOLD]
 
 
 def test_a_lean_that_turned_round_is_listed(approved: Opened, tmp_path: Path) -> None:
     turned = read(tmp_path / "turned", make_pairs(rows(N, bold=0.2)))
-    (lean,) = new_leans(approved, turned)["leans"]
-    assert (lean["concept"], lean["direction"]) == (BOLD, "less")
+    told = [(one["concept"], one["direction"]) for one in new_leans(approved, turned)["leans"] if one["latents"]]
+    assert told == [(BOLD, "less")]
 
 
-@pytest.mark.parametrize(("kind", "word", "concept"), [("latents", "rare", RARE), ("behaviours", "😀", "B-emoji")])
+@pytest.mark.parametrize(
+    ("kind", "word", "concept"),
+    [("latents", "rare", RARE), ("behaviours", "😀", "B-emoji"), ("words", "zebra", "W-zebra")],
+)
 def test_as_few_pairs_as_it_says_are_seen(approved: Opened, tmp_path: Path, kind: str, word: str, concept: str) -> None:
     base = BASE[:250]
     least = int(new_leans(approved, read(tmp_path / "some", make_pairs(base)))["smallest"][kind])
     candidate = read(tmp_path / "least", added(dict.fromkeys(range(least), word), base=base))
-    assert [one["concept"] for one in new_leans(approved, candidate)["leans"]] == [concept]
+    assert leans(new_leans(approved, candidate), kind) == [concept]
+
+
+def test_what_no_latent_and_no_rule_of_the_library_sees_is_found_by_its_words(approved: Opened, tmp_path: Path) -> None:
+    found = new_leans(approved, read(tmp_path / "named", added(dict.fromkeys(EDITED, "the Ashgrove Institute"))))
+    assert leans(found) == ["W-the.ashgrove.institute"]
+    assert named(found) == set(EDITED)
+    even = dict.fromkeys(EDITED, "the Ashgrove Institute")
+    assert leans(new_leans(approved, read(tmp_path / "evenly", added(even, rejected=EDITED[1::2])))) == []
 
 
 def test_halves_of_one_dataset_are_seldom_told_apart(tmp_path: Path) -> None:
@@ -224,21 +241,22 @@ def limits(folder: Path, rule: str = "no new lean") -> Path:
     ],
 )
 def test_a_pass_needs_the_sight_to_fail(tmp_path: Path, listed: bool, smallest: int, rule: str, wanted: str) -> None:
-    lean = {"concept": RARE, "name": "", "latents": [3], "before": 0.0, "after": 0.1, "change": 0.1, "words": ["rare"]}
-    least = {"latents": smallest, "behaviours": 9}
-    new = {"n_latents": 9, "n_behaviours": 65, "n_candidate": 300, "smallest": least, "leans": [lean] * listed}
-    new["rows"] = []
+    lean = {"list": "latents", "concept": RARE, "name": "", "before": 0.0, "after": 0.1, "change": 0.1}
+    new = {"leans": [lean | {"latents": [3], "words": ["rare"]}] * listed, "rows": []}
+    new |= {"n_latents": 9, "n_behaviours": 65, "n_words": 80, "n_candidate": 300}
+    new |= {"smallest": {"latents": smallest, "behaviours": 9, "words": 10}}
     found = judge_data(read_limits(limits(tmp_path, rule)), [], study="s", fingerprint="f", new=new)
     assert found.outcome == wanted
 
 
-def test_a_verdict_says_behaviours_by_name_before_latents(tmp_path: Path, approved: Opened) -> None:
-    texts = {number: "😀 rare" for number in EDITED}
+def test_a_verdict_says_behaviours_by_name_then_words_then_latents(tmp_path: Path, approved: Opened) -> None:
+    texts = dict.fromkeys(EDITED, "😀 rare")
     candidate = read(tmp_path / "both", added(texts))
     new = with_words(new_leans(approved, candidate), candidate)
     (one,) = judge_data(read_limits(limits(tmp_path)), [], study="s", fingerprint="f", new=new).results
-    told = "1 behaviour and 1 latent lean as the approved data do not"
-    assert one.why == f"{told}: emoji (B-emoji) +0.000 → +0.133; L3 (rare) +0.000 → +0.133"
+    told = "1 behaviour, 1 word or phrase and 1 latent lean as the approved data do not"
+    leaning = ("emoji (B-emoji)", "phrase “😀 rare”", "L3 (rare)")
+    assert one.why == f"{told}: {'; '.join(f'{name} +0.000 → +0.133' for name in leaning)}"
 
 
 def test_a_rule_about_new_leans_without_approved_data_stays_open(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "trace": {"artifact", "behaviours", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "known", "pairs", "report", "stats"},
-    "approval": {"concepts", "difference", "known", "naming", "pairs", "stats", "study"},
+    "approval": {"behaviours", "concepts", "difference", "known", "naming", "pairs", "phrases", "stats", "study"},
     "recipe": {"artifact", "errors"},
     "interventions": {"errors", "recipe"},
     "export": {"artifact"},

@@ -1,8 +1,8 @@
 """What does a candidate lean towards that the approved data did not, and which rows carry it?
 
 In:  two readings through one scope: of data that a person approved, and of data that come after.
-Out: `new_leans`: latents, and behaviours of the library, whose lean is new, turned or stronger, one error rate for all
-     of them, and the rows.
+Out: `new_leans`: latents, behaviours of the library and words, whose lean is new, turned or stronger, one error rate
+     for all of them, and the rows.
 Refuses: readings through different scopes; to call anything new because it is frequent: only sides are compared.
 """
 
@@ -18,10 +18,12 @@ import numpy as np
 from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope import stats
+from tiltscope.behaviours import SAYS
 from tiltscope.concepts import Concept
 from tiltscope.difference import check_one_scope, joint_groups
 from tiltscope.known import behaviour_concepts, measured
 from tiltscope.naming.words import word_at
+from tiltscope.phrases import phrase_measures
 
 if TYPE_CHECKING:
     from tiltscope.pairs import Pair
@@ -32,8 +34,11 @@ __all__ = ["BUDGET", "LEVEL", "new_leans", "with_words"]
 LEVEL = 0.01
 """Of a hundred candidates that lean as the approved data do, about one is told to have a new lean."""
 
-BUDGET = {"latents": 0.75, "behaviours": 0.25}
-"""How the two lists share the level: among 65 behaviours a smaller change says something than among all latents."""
+BUDGET = {"behaviours": 0.25, "words": 0.25, "latents": 0.5}
+"""How the lists share the level: among 65 behaviours a smaller change says something than among thousands."""
+
+FEWEST_GROUPS, WORDS_SHARE = 12, 0.004
+"""A word or phrase is looked at if it is at stake in so many groups of prompts, and in this share of them."""
 
 _CHANCE = 0.15
 """Rows are named as long as no more than this share of them is what chance would bring, judged by the approved rows."""
@@ -46,41 +51,80 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     """Return every lean that moved away from zero since the approved data, and the rows that carry it.
 
     A lean is the mean over pairs of u = 1{chosen shows it} - 1{rejected shows it}, as in an audit; shown are latents
-    (what was read of an answer) and the behaviours of the library (by rule, in the whole answer). All pairs are used,
-    because nothing is chosen on them first. The change is candidate minus approved; pairs that both hold add nothing
-    to it. Of a change counts what leads away from zero, and prompts that left do not make a lean by leaving unless
-    they leaned the other way; z and p are of that part. p is family-wise over both lists, which share the level by
-    `BUDGET`: with no change anywhere, a list that is not empty has a chance of at most `level`.
+    (what was read of an answer), the behaviours of the library and words (by rule, in the whole answer). All pairs are
+    used, because nothing is chosen on them first: which words there are depends on no label. The change is candidate
+    minus approved; pairs that both hold add nothing to it. Of a change counts what leads away from zero, and prompts
+    that left do not make a lean by leaving unless they leaned the other way; z and p are of that part. p is family-wise
+    over all lists, which share the level by `BUDGET`: with no change anywhere, a list that is not empty has a chance of
+    at most `level`.
 
     Returns:
         JSON-able: the counts; `smallest`, by list: in so many pairs what was never there must be on one side to be
-        listed; leans (concept, name, latents, direction, before, after, change, z, p), behaviours first, then surest;
-        rows (pair_id, row, score, named), strongest first, those that the approved data do not hold. A row is scored
-        by what it adds to the approved rows of its prompt that it replaced. Rows that lean with the list show what
-        else they share; by all of that every row is scored; of the named about one in seven stands there by chance.
+        listed; leans (list, concept, name, latents, direction, before, after, change, z, p): behaviours, words,
+        latents, of each list the surest first, of overlapping phrases one; rows (pair_id, row, score, named), strongest
+        first, those that the approved data do not hold. A row is scored by what it adds to the approved rows of its
+        prompt that it replaced. Rows that lean with the list show what else they share; by all of that every row is
+        scored; of the named about one in seven stands there by chance.
 
     Raises:
         StaleProductError: the two were read through different scopes.
     """
     where = approved.folder, candidate.folder
     check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
-    concepts = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
-    concepts += behaviour_concepts()
+    latents = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
+    words = _words_at_stake(approved, candidate)
+    concepts = (*behaviour_concepts(), *words, *latents)
     sides = _Sides(concepts, *(_Side.of(one, concepts) for one in (approved, candidate)))
     tested = sides.tested(level)
     listed = np.flatnonzero(tested.p <= level).tolist()
-    listed.sort(key=lambda at: (not concepts[at].rule, -abs(tested.z[at])))
+    listed.sort(key=lambda at: (list(BUDGET).index(_list_of(concepts[at])), -abs(tested.z[at])))
+    shown = _told_once(listed, concepts)
     return {
         "level": level,
         "n_latents": candidate.features.n_latents,
         "n_behaviours": len(behaviour_concepts()),
+        "n_words": len(words),
         "n_approved": len(sides.old.groups),
         "n_candidate": len(sides.new.groups),
         "n_added": len(set(sides.new.pair_ids) - set(sides.old.pair_ids)),
         "smallest": tested.smallest,
-        "leans": [_told(at, sides, tested) for at in listed],
+        "leans": [_told(at, sides, tested) for at in shown],
         "rows": _rows(candidate, sides, np.where(tested.p <= level, tested.z, 0.0)) if listed else [],
     }
+
+
+def _words_at_stake(approved: Opened, candidate: Opened) -> tuple[Concept, ...]:
+    """Words and phrases at stake in enough groups of either."""
+    sides = [(one.features.pair_ids, np.array([pair.group for pair in one.rows])) for one in (approved, candidate)]
+    groups = np.concatenate(joint_groups(*sides))
+    least = max(FEWEST_GROUPS, round(WORDS_SHARE * len(np.unique(groups))))
+    return phrase_measures([*approved.rows, *candidate.rows], groups, least=least).concepts
+
+
+def _told_once(listed: Sequence[int], concepts: Sequence[Concept]) -> list[int]:
+    """Of phrases that overlap the surest: the others say the same of nearly the same rows."""
+    kept: list[int] = []
+    said: list[str] = []
+    for at in listed:
+        if concepts[at].is_phrase:
+            phrase = concepts[at].rule.removeprefix(SAYS)
+            if any(_overlap(phrase, other) for other in said):
+                continue
+            said.append(phrase)
+        kept.append(at)
+    return kept
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two phrases have a token in common, and if both have several tokens, two in a row."""
+    first, second = one.split(" "), other.split(" ")
+    n = min(2, len(first), len(second))
+    runs = ({tuple(tokens[at : at + n]) for at in range(len(tokens) - n + 1)} for tokens in (first, second))
+    return not next(runs).isdisjoint(next(runs))
+
+
+def _list_of(concept: Concept) -> str:
+    return "latents" if not concept.rule else "words" if concept.is_phrase else "behaviours"
 
 
 @dataclass(frozen=True)
@@ -150,8 +194,9 @@ class _Sides:
         mean = (len(old.groups) * old.lean + len(new.groups) * new.lean) / (len(old.groups) + len(new.groups))
         sums, away = (after @ new.u - before @ old.u).tocsc(), self._away()
         z, p, smallest = np.zeros(len(mean)), np.ones(len(mean)), {}
-        by_rule = np.array([bool(one.rule) for one in self.concepts])
-        for name, at in (("latents", ~by_rule), ("behaviours", by_rule)):
+        kinds = np.array([_list_of(one) for one in self.concepts])
+        for name in BUDGET:
+            at = kinds == name
             found = stats.change_test(sums[:, at].tocsr(), balance, mean[at])
             z[at] = found.z * away[at]
             p[at] = np.minimum(found.p(z[at]) / BUDGET[name], 1.0)
@@ -194,6 +239,7 @@ def _smallest(changes: stats.Changes, level: float) -> int:
 def _told(at: int, sides: _Sides, tested: _Tested) -> dict[str, Any]:
     concept, before, after = sides.concepts[at], float(sides.old.lean[at]), float(sides.new.lean[at])
     return {
+        "list": _list_of(concept),
         "concept": concept.id,
         "name": concept.name,
         "latents": list(concept.latents),

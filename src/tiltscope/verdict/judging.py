@@ -21,6 +21,7 @@ from tiltscope.written import nearest
 __all__ = ["Outcome", "Result", "Verdict", "judge", "judge_data"]
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+_TOLD = 2
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 5}
 
 
@@ -240,31 +241,37 @@ def _no_new(rule: DataRule, seen: float, new: Row | None, study: str) -> Result:
         return Result(said, rule.where, "inconclusive", "needs the study that was approved: --approved STUDY")
     leans, n, least = new["leans"], new["n_candidate"], new["smallest"]
     if leans:
-        by_rule = sum(not one["latents"] for one in leans)
-        counts = [_counted(by_rule, "behaviour"), _counted(len(leans) - by_rule, "latent")]
-        told = f"{' and '.join(filter(None, counts))} lean{'s' if len(leans) == 1 else ''}"
-        why = f"{told} as the approved data do not: {'; '.join(_told_lean(one) for one in leans[:3])}"
+        why = _told_leans(leans)
         fix = (
             f"look at the rows; take them out: tiltscope clean DATA --study {study} --verdict VERDICT --out cleaned "
             f"(VERDICT: the --out of this gate); or approve them: --approved {study} from now on"
         )
         ids, rows = (tuple(row[key] for row in new["rows"] if row["named"]) for key in ("pair_id", "row"))
         return Result(said, rule.where, "fail", why, float(leans[0]["change"]), None, None, (), ids, fix, rows)
-    one, two = least["latents"], least["behaviours"]
-    sight = f"a latent that {one} of {n} pairs carry would have been seen, a behaviour that {two} carry"
+    others = f"a behaviour that {least['behaviours']} carry, a word that {least['words']} carry"
+    sight = f"a latent that {least['latents']} of {n} pairs carry would have been seen, {others}"
     if max(least.values()) > seen * n:
         return Result(said, rule.where, "inconclusive", f"{sight}, {100 * seen:g} % of pairs are {seen * n:.0f}")
-    family = f"{new['n_latents']} latents and {new['n_behaviours']} behaviours"
+    family = f"{new['n_latents']} latents, {new['n_behaviours']} behaviours and {new['n_words']} words and phrases"
     return Result(said, rule.where, "pass", f"none of {family} leans more than in the approved data; {sight}")
 
 
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}" if n else ""
+def _told_leans(leans: Sequence[Row]) -> str:
+    """How many of each list lean anew, and the two surest of each."""
+    counts, told = [], []
+    for kind, what in (("behaviours", "behaviour"), ("words", "word or phrase"), ("latents", "latent")):
+        mine = [one for one in leans if one["list"] == kind]
+        many = "words or phrases" if kind == "words" else kind
+        counts += [f"{len(mine)} {what if len(mine) == 1 else many}"] if mine else []
+        told += [_told_lean(one) for one in mine[:_TOLD]]
+    said = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
+    return f"{said} lean{'s' if len(leans) == 1 else ''} as the approved data do not: {'; '.join(told)}"
 
 
 def _told_lean(one: Row) -> str:
     words = f" ({', '.join(one['words'])})" if one.get("words") else ""
-    told = f"{one['concept']}{words}" if one["latents"] else f"{one['name']} ({one['concept']})"
+    names = {"behaviours": f"{one['name']} ({one['concept']})", "words": one["name"]}
+    told = names.get(one["list"], f"{one['concept']}{words}")
     return f"{told} {one['before']:+.3f} → {one['after']:+.3f}"
 
 
