@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-BENCHES = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _findable() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHES))
-        yield
-
-
-def bench(name: str) -> ModuleType:
-    return importlib.import_module(name)
+from benches import BENCHES, bench
 
 
 def test_a_closed_gap_is_what_one_counts_by_hand_and_its_interval_holds_it() -> None:

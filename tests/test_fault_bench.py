@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-BENCHES = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _findable() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHES))
-        yield
-
-
-def bench(name: str) -> ModuleType:
-    return importlib.import_module(name)
+from benches import bench
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHES))
         patch.setattr(bench("fault_data"), "_is_read_whole", lambda pair, fault: True)  # needs the embedded model
         source = str(data_dir / "alpaca-eval" / "pairs.jsonl.gz")
         yield bench("fault_data").make_data(source, tmp_path_factory.mktemp("faults"), 400, 8, draw=3)
