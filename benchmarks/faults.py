@@ -41,11 +41,13 @@ from typing import Any
 
 import numpy as np
 from comparators import Claim
-from fault_data import FAULTS, Data, joined, kind_of, lengths, make_data, parted
+from fault_data import FAULTS, Data, kind_of, lengths, make_data, parted
+from fault_table import NAMES, PLANS, goals, table
+from forced import SENTENCES, ratio, read_through
 from gate import average_precision
 from judging import speaking_of
 from poison import DPO, MAX_LENGTH, first
-from steps import DRAWS, RESULTS, commit, gaps_of, machine, one_code, trained, verb
+from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.hypotheses import read_hypotheses
@@ -54,13 +56,10 @@ from tiltscope.power import Aligned, Grown, Readings, read_again
 from tiltscope.study import open_study
 from tiltscope.trace import trace
 
-NAMES = list(FAULTS)
-SENTENCES, OUTSIDE, STRENGTH = 4, 24, 4.0
+OUTSIDE, STRENGTH = 24, 4.0
 COUNTS = 0.05  # points that plain training must add to a sampled rate
-PLANS = ("reward_shaping", "example_filtering", "token_filtering")
 CHANCE = ("planted random", "planted length")
 ARMS = ("start", "plain", "clean", "traced", "random", "length", *PLANS, *CHANCE)
-GONE, TIMES, PRECISION, CLOSED, ELSEWHERE = 0.5, 3.0, 0.9, 0.8, 0.1  # the goals
 
 
 @dataclass(frozen=True)
@@ -306,70 +305,6 @@ def measured(bench: Bench, name: str, seed: int) -> dict[str, Any]:
     return dict(read_json(path, verb=""))
 
 
-def read_through(model: Path | None, asked: Sequence[Mapping[str, Any]], held: Sequence[Pair]) -> dict[str, Any]:
-    """Teacher forced, in the number format of training: what a model gives to every sentence, and the NLL of answers.
-
-    asked comes in runs of SENTENCES with one prompt and prefix, which is read once for all of them.
-    """
-    from tiltscope.lm import load_policy, response_logps
-
-    policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
-    texts, spans = [], []
-    for one in asked:
-        text = policy.renderer.render((Turn("user", one["prompt"]),), joined(one["prefix"], one["sentence"]))
-        texts.append(text.ids)
-        spans.append(text.response.positions[text.response.ends > len(one["prefix"])])
-    runs = [Run.of(texts[at : at + SENTENCES], spans[at : at + SENTENCES]) for at in range(0, len(asked), SENTENCES)]
-    answers = [policy.renderer.render(pair.prompt, pair.chosen) for pair in held]
-    n = [len(one.ids) - one.n_prompt_ids for one in answers]
-    return {"logps": logps(policy, runs), "nll": (-response_logps(policy, answers) / n).tolist()}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One prefix and several ways to go on, as one row of tokens; branch 0 is the prefix, at says where a token is."""
-
-    ids: tuple[int, ...]
-    branch: np.ndarray
-    at: np.ndarray
-
-    @staticmethod
-    def of(texts: Sequence[Sequence[int]], spans: Sequence[np.ndarray]) -> Run:
-        """Lay out texts that are alike up to the first token of their spans; a span ends a text or is cut there."""
-        n = int(spans[0][0])
-        tails = [list(text[n : int(span[-1]) + 1]) for text, span in zip(texts, spans, strict=True)]
-        if any(list(text[:n]) != list(texts[0][:n]) or span[0] != n for text, span in zip(texts, spans, strict=True)):
-            raise SystemExit("sentences of one prefix do not start at one token")
-        branch = np.repeat(np.arange(len(tails) + 1), [n, *map(len, tails)])
-        at = np.concatenate([np.arange(n), *(n + np.arange(len(tail)) for tail in tails)])
-        return Run((*texts[0][:n], *(id for tail in tails for id in tail)), branch, at)
-
-    def sees(self) -> np.ndarray:
-        """(n, n) bool: each token sees the prefix and what stands before it in its own branch."""
-        same = (self.branch[:, None] == self.branch[None, :]) | (self.branch == 0)[None, :]
-        return np.asarray(same & (self.at[:, None] >= self.at[None, :]))
-
-
-def logps(policy: Any, runs: Sequence[Run]) -> list[float]:
-    """Summed log-probability in nats of every branch given its prefix, run by run."""
-    import torch
-
-    told = []
-    for run in runs:
-        ids, at = torch.tensor([run.ids]), torch.as_tensor(run.at)[None]
-        mask = torch.zeros(1, 1, len(run.ids), len(run.ids), dtype=policy.dtype)
-        mask.masked_fill_(~torch.as_tensor(run.sees()), torch.finfo(policy.dtype).min)
-        last = int((run.branch == 0).sum()) - 1
-        own = np.flatnonzero(run.branch)
-        before = np.where(run.at[own] == last + 1, last, own - 1)  # the token that predicts each
-        with torch.inference_mode():
-            states = policy.model.model(input_ids=ids, position_ids=at, attention_mask=mask, use_cache=False)
-            logits = policy.model.lm_head(states.last_hidden_state[0, torch.as_tensor(before)]).float()
-        nats = -torch.nn.functional.cross_entropy(logits, ids[0, torch.as_tensor(own)], reduction="none").numpy()
-        told += np.bincount(run.branch[own], nats)[1:].tolist()
-    return told
-
-
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -383,18 +318,6 @@ def by_prompt(bench: Bench, runs: Sequence[Mapping[str, Any]]) -> dict[str, np.n
             some = [one["place"] == place and name in (one["fault"], "all") for one in heads]
             told[f"{name} | {place}"] = values[np.array(some)]
     return {**told, "nll": np.mean([one["nll"] for one in runs], axis=0)}
-
-
-def ratio(top: np.ndarray, bottom: np.ndarray, *, paired: bool) -> list[float | None]:
-    """[mean of top over mean of bottom, and its 95 % interval over prompts]; None where bottom's interval holds 0."""
-    rng = np.random.default_rng(0)
-    at = rng.integers(0, len(bottom), (DRAWS, len(bottom)))
-    other = at if paired else rng.integers(0, len(top), (DRAWS, len(top)))
-    below = bottom[at].mean(axis=1)
-    if np.quantile(below, 0.025) <= 0 <= np.quantile(below, 0.975):
-        return [None, None, None]
-    low, high = np.quantile(top[other].mean(axis=1) / below, [0.025, 0.975])
-    return [round(float(one), 4) for one in (top.mean() / bottom.mean(), low, high)]
 
 
 def told_of(bench: Bench, table_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -482,70 +405,6 @@ def _rates(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]
         fault: {key: one[key] for key in keys} | {"induced": (one["added"][0] or 0) >= COUNTS}
         for fault, one in told.items()
     }
-
-
-def goals(result: Mapping[str, Any], fault: str) -> dict[str, bool | None]:
-    """Which goals one fault meets, by its values alone; None where it was not measured."""
-
-    def value(arm: str, *keys: str) -> float | None:
-        one = result["arms"].get(arm, {}).get(fault)
-        for key in keys:
-            one = one and one.get(key)
-        return one[0] if one else None
-
-    found, rates = result["tracing"][fault]["finding"], result["rates"]
-    gone = value("traced", "inside", "closed")
-    times = [one for how in ("random", "length") if (one := value("traced", f"times {how}")) is not None]
-    told: dict[str, bool | None] = {
-        "induced": rates[fault]["induced"] if rates else None,
-        "found": found is not None,
-        "average precision": bool(found and found["average_precision"] >= PRECISION),
-        "gone by tracing": bool(found and gone is not None and gone >= GONE),
-        "times chance": bool(found and min(times) >= TIMES) if times else None,
-    }
-    for plan in PLANS:
-        closed, away = value(plan, "inside", "closed"), value(plan, "elsewhere")
-        both = None if closed is None or away is None else closed >= CLOSED and abs(away) < ELSEWHERE
-        told[f"{plan}: closed here, not elsewhere"] = both
-    return told
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown: what was found, what planting taught, and what each arm left of it."""
-    lines = [
-        "| fault | finding | average precision | planted of the first | unconfirmed one |",
-        "|---|---|---|---|---|",
-    ]
-    for name, one in result["tracing"].items():
-        cells = [_finding(one[key]) for key in ("finding", "unconfirmed")]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    arms = [name for name in result["arms"] if name not in ("start", "plain", "clean")]
-    lines += ["", f"| gone, % | shift, nats | {' | '.join(arms)} |", "|" + "---|" * (len(arms) + 2)]
-    for fault in (*NAMES, "all"):
-        shift = result["arms"]["plain"][fault]["inside"]["added"]
-        cells = [_interval(result["arms"][name][fault]["inside"]["closed"], 100) for name in arms]
-        lines.append(f"| {fault} | {_interval(shift, 1)} | {' | '.join(cells)} |")
-        cells = [_interval(result["arms"][name][fault]["elsewhere"], 100) for name in arms]
-        away = result["arms"]["plain"][fault]["outside"]["added"]
-        lines.append(f"| … elsewhere | {_interval(away, 1)} | {' | '.join(cells)} |")
-    cells = [_interval(result["arms"][name]["nll"]["difference"], 1) for name in arms]
-    lines.append(f"| NLL, arm - plain | | {' | '.join(cells)} |")
-    lines += ["", f"rates: {result['rates']}", f"goals: {result['goals']}"]
-    return "\n".join(lines)
-
-
-def _finding(one: Mapping[str, Any] | None) -> str:
-    if one is None:
-        return "none | |"
-    return f"{one['id']} {one['name']} (q {one['q']}) | {one['average_precision']:.2f} | {one['planted_among_first']}"
-
-
-def _interval(values: Sequence[float | None], by: int) -> str:
-    if None in values:
-        return "–"
-    digits = 0 if by == 100 else 2
-    value, low, high = (f"{by * one:.{digits}f}" for one in values if one is not None)
-    return f"{value} [{low}, {high}]"
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_what_is_gone_and_what_changed_elsewhere_are_what_one_counts_by_hand(pla
 
 def test_where_chance_takes_nothing_away_there_is_no_ratio_to_it() -> None:
     some = np.array([1.0, -1.0, 1.0, -1.0])
-    assert bench("faults").ratio(np.ones(4), some, paired=True) == [None, None, None]
+    assert bench("forced").ratio(np.ones(4), some, paired=True) == [None, None, None]
 
 
 def test_as_many_rows_go_by_chance_as_by_name_and_rows_alike_in_length_are_others(planted: Any) -> None:
@@ -120,9 +120,9 @@ def test_sentences_that_share_a_prefix_get_what_each_would_get_alone(tmp_path: P
 
     policy = load_policy(str(tiny_model_folder(tmp_path)), device="cpu", dtype="float32", max_length=128)
     texts = [(1, 5, 6, 7, 8, 9), (1, 5, 6, 4, 3), (1, 5, 6, 9)]
-    run = bench("faults").Run.of(texts, [np.arange(3, len(text)) for text in texts])
+    run = bench("forced").Run.of(texts, [np.arange(3, len(text)) for text in texts])
     alone = []
     for text in texts:
         logits = policy.model(input_ids=torch.tensor([text])).logits[0].detach().float().log_softmax(-1)
         alone.append(sum(float(logits[at - 1, text[at]]) for at in range(3, len(text))))
-    assert bench("faults").logps(policy, [run]) == pytest.approx(alone, rel=1e-4)
+    assert bench("forced").logps(policy, [run]) == pytest.approx(alone, rel=1e-4)
