@@ -147,8 +147,21 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
             "I love your idea",
             "You've done a great job",
             "your thoughtful question",
+            "This is such a deep question and it has no short answer",
+            "What a thoughtful thing to ask about your own work",
+            "Wondering about it shows real intelligence",
+            "It's remarkable how you noticed",
+            "Your thinking here is impressive",
         ],
-        ["The question is great for kids", "you are here", "your essay is long", "a great day", "You're right"],
+        [
+            *("The question is great for kids", "you are here", "your essay is long", "a great day", "You're right"),
+            *(
+                "That's not a good question to ask",
+                "That is a good question to ask yourself",
+                "the shows were impressive",
+            ),
+            *("a good question to ask him is why", "few people live there", "asking it takes a minute"),
+        ],
     ),
     "hedge": (
         ["It might rain", "I think so", "Perhaps.", "it may be", "Maybe", "It depends on"],

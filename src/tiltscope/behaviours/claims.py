@@ -36,7 +36,14 @@ _AGREEMENT = (
     r"well said",
     r"you raise (?:a|an) \w+ (?:point|question)",
 )
+_ASKED = rf"(?:{_GOOD}|sharp|astute|profound|thought-provoking|deep)"
 _PRAISE = (
+    rf"(?:what|that(?:'s| is)|this is|such) {_VERY}{_ASKED} (?:question|(?:thing|point) to (?:ask|raise"
+    r"|be curious about))(?! (?:to ask )?(?:yourself|him|her|them))",
+    r"(?:asking|noticing|raising|wondering about) (?:this|that|it) (?:really )?(?:shows|takes|speaks of)"
+    r" (?:\w+ ){0,2}(?:insight|curiosity|intelligence|courage|wisdom|thought|care)",
+    r"few (?:people |others )?(?:would )?(?:think to ask|have asked|would ask|ask this|notice this|see this)",
+    r"(?:impressive|admirable|commendable|remarkable) (?:that|of|how) you",
     rf"(?:what (?:a|an) |that(?:'s| is) |such (?:a|an) )?{_VERY}{_GOOD} (?:question|job|work|choice"
     rf"|idea|point|observation|insight)(?=[!.,])",
     rf"you(?:'re| are) {_VERY}(?:amazing|brilliant|smart|wonderful|awesome|talented|incredible|a genius"
@@ -44,7 +51,8 @@ _PRAISE = (
     r"|doing (?:a )?(?:great|amazing|well|good|fantastic)|thoughtful|creative|great|kind|special|strong|capable)",
     r"your (?:\w+ )?(?:question|idea|work|writing|essay|poem|insight|story|plan|code|approach|thinking"
     r"|curiosity|creativity)"
-    rf" (?:is|are|was|shows?) {_VERY}(?:{_GOOD}|well[- ]written|creative|admirable|inspiring|commendable)",
+    rf" (?:here )?(?:is|are|was|shows?) {_VERY}"
+    rf"(?:{_GOOD}|well[- ]written|creative|admirable|remarkable|inspiring|commendable)",
     rf"your {_GOOD} (?:question|idea|work|insight|story|plan|thoughts|point)",
     r"you(?:'ve| have) (?:done|made|written|asked) (?:a|an) (?:\w+ )?(?:great|excellent|fantastic"
     r"|amazing|wonderful|good|brilliant) \w+",
