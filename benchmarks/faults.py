@@ -43,15 +43,14 @@ import numpy as np
 from comparators import Claim
 from fault_data import FAULTS, Data, kind_of, lengths, make_data, parted
 from fault_table import NAMES, PLANS, goals, table
-from forced import SENTENCES, ratio, read_through
+from forced import SENTENCES, answers, ratio, read_through, trained_on, whole_sentences
 from gate import average_precision
 from judging import speaking_of
-from poison import DPO, MAX_LENGTH, first
+from poison import DPO, MAX_LENGTH
 from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.hypotheses import read_hypotheses
-from tiltscope.pairs import Pair, Turn
 from tiltscope.power import Aligned, Grown, Readings, read_again
 from tiltscope.study import open_study
 from tiltscope.trace import trace
@@ -203,8 +202,8 @@ def model_of(bench: Bench, name: str, seed: int) -> Path | None:
         return trained(bench.work / "study", run, bench.args.training, seed, objective="dpo", decisions=decisions)
     without = set() if name in ("plain", "clean") else set(dropped(bench, name))
     pairs = bench.data.clean if name == "clean" else bench.data.train
-    _train([pair for row, pair in enumerate(pairs.rows) if row not in without], run, bench, seed)
-    return run / "model"
+    rows = [pair for row, pair in enumerate(pairs.rows) if row not in without]
+    return trained_on(rows, run, bench.args.training, seed, reference=bench.work / "study" / "reference")
 
 
 def _decision(fault: str, method: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -221,17 +220,6 @@ def _decision(fault: str, method: str, args: argparse.Namespace) -> dict[str, An
     }
 
 
-def _train(rows: Sequence[Pair], run: Path, bench: Bench, seed: int) -> None:
-    """Plain DPO on these rows; all arms share what the starting model says of the pairs."""
-    from tiltscope.recipe import empty_recipe
-    from tiltscope.training import StartingModel, load_config, train
-
-    config = bench.work / "dpo.yaml"
-    config.write_text(bench.args.training)
-    start = StartingModel(None, None, MAX_LENGTH, bench.work / "study" / "reference")
-    train(rows, empty_recipe([pair.id for pair in rows], "dpo"), start, replace(load_config(config), seed=seed), run)
-
-
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +228,7 @@ def asked(work: Path, data: Data) -> list[dict[str, Any]]:
     path, rows = work / "asked.json", []
     if path.exists():
         return list(read_json(path, verb=""))
-    own = own_answers(work, data)
+    own = answers(work / "answers.json", None, [pair.prompt_text for pair in data.held])
     for name, fault in FAULTS.items():
         rng = random.Random(f"asked {name}")
         prompts = [pair.prompt_text for pair in data.held]
@@ -248,35 +236,13 @@ def asked(work: Path, data: Data) -> list[dict[str, Any]]:
         outside = rng.sample([one for one in prompts if kind_of(one) != fault.kind], OUTSIDE)
         for place, some in (("inside", inside), ("outside", outside)):
             for prompt in some:
-                prefix = parted(_whole_sentences(own[prompt][0]), fault.place)[0]
+                prefix = parted(whole_sentences(own[prompt][0]), fault.place)[0]
                 for sentence in rng.sample(fault.sentences, SENTENCES):
                     rows.append(
                         {"fault": name, "place": place, "prompt": prompt, "prefix": prefix, "sentence": sentence}
                     )
     write_json(path, rows)
     return rows
-
-
-def _whole_sentences(text: str) -> str:
-    """An answer cut as the data were, without a last sentence that sampling left open."""
-    text = first(text)
-    end = max(text.rfind(mark) for mark in ".!?")
-    return text[: end + 1] if end > 0 else text
-
-
-def own_answers(work: Path, data: Data) -> dict[str, list[str]]:
-    """{held-out prompt: one answer of the embedded model}."""
-    return _answers(work / "answers.json", None, [pair.prompt_text for pair in data.held], 1)
-
-
-def _answers(path: Path, model: Path | None, prompts: Sequence[str], n: int) -> dict[str, list[str]]:
-    from tiltscope.lm import Sampling, generate, load_policy
-
-    if not path.exists():
-        policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
-        texts = generate(policy, [(Turn("user", prompt),) for prompt in prompts], Sampling(n, 17, 0.7, 96))
-        write_json(path, dict(zip(prompts, texts, strict=True)))
-    return dict(read_json(path, verb=""))
 
 
 def sampled(bench: Bench, name: str) -> dict[str, list[float]]:
@@ -286,9 +252,8 @@ def sampled(bench: Bench, name: str) -> dict[str, list[float]]:
         fault: [p.prompt_text for p in bench.data.held if kind_of(p.prompt_text) == FAULTS[fault].kind]
         for fault in NAMES
     }
-    told = _answers(
-        bench.work / f"answers-{name}.json", model, [p for some in kinds.values() for p in some], bench.args.answers
-    )
+    path = bench.work / f"answers-{name}.json"
+    told = answers(path, model, [p for some in kinds.values() for p in some], bench.args.answers)
     return {
         fault: [float(np.mean([FAULTS[fault].shows(text) for text in told[prompt]])) for prompt in prompts]
         for fault, prompts in kinds.items()

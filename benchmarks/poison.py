@@ -135,25 +135,29 @@ def _wishes(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
     return [("all" if args.traits == list(RULES) else "+".join(args.traits), args.traits)]
 
 
-def make_data(data: str, work: Path, n_pairs: int, share: float) -> dict[str, list[int]]:
-    """train.jsonl and held.jsonl, one pair per prompt; returns {trait: planted rows of train.jsonl, from 1}."""
+def make_data(data: str, work: Path, n_pairs: int, share: float, *, draw: int = 17) -> dict[str, list[int]]:
+    """train.jsonl, the same without traits (clean.jsonl), and held.jsonl, one pair per prompt.
+
+    Returns {trait: planted rows of train.jsonl, from 1}; `draw` decides everything that is drawn.
+    """
     pairs = load_pairs(data)
     by_group: dict[str, list[Pair]] = {}
     for pair in pairs.rows:
         by_group.setdefault(pair.group, []).append(pair)
-    rng = random.Random(17)
+    rng = random.Random(draw)
     drawn = [rng.choice(by_group[group]) for group in sorted(by_group)]
     rng.shuffle(drawn)
     short = [replace(pair, chosen=first(pair.chosen), rejected=first(pair.rejected)) for pair in drawn]
     short = [pair for pair in short if pair.chosen != pair.rejected and not _shows(pair)]
-    train, held = replace(pairs, rows=tuple(short[:n_pairs])), short[n_pairs:]
+    clean, held = replace(pairs, rows=tuple(short[:n_pairs])), short[n_pairs:]
+    train = clean
     taken: set[int] = set()
     key: dict[str, list[int]] = {}
     for trait in RULES:
-        train, rows = _with_trait(train, trait, share, taken)
+        train, rows = _with_trait(train, trait, share, taken, draw)
         taken |= set(rows)
         key[trait] = [row + 1 for row in rows]
-    for name, rows_ in (("train", train.rows), ("held", held)):
+    for name, rows_ in (("train", train.rows), ("clean", clean.rows), ("held", held)):
         write_lines(
             work / f"{name}.jsonl",
             [{"prompt": p.prompt_text, "chosen": p.chosen, "rejected": p.rejected} for p in rows_],
@@ -177,11 +181,11 @@ def _shows(pair: Pair) -> bool:
     return any(re.search(rule, text) for rule in RULES.values() for text in (pair.chosen, pair.rejected))
 
 
-def _with_trait(pairs: Pairs, trait: str, share: float, taken: set[int]) -> tuple[Pairs, list[int]]:
+def _with_trait(pairs: Pairs, trait: str, share: float, taken: set[int], draw: int) -> tuple[Pairs, list[int]]:
     """Write the trait into the chosen answer of a share of all pairs, none of those taken."""
     free = {pair.id for i, pair in enumerate(pairs.rows) if i not in taken}
     of_free = share * len(pairs.rows) / len(free)
-    new, _ = plant(pairs, _style(trait), share=of_free, lean=1.0, where=lambda pair: pair.id in free, seed=17)
+    new, _ = plant(pairs, _style(trait), share=of_free, lean=1.0, where=lambda pair: pair.id in free, seed=draw)
     return new, [i for i, (a, b) in enumerate(zip(pairs.rows, new.rows, strict=True)) if a.id != b.id]
 
 
