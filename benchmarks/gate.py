@@ -23,9 +23,9 @@ at least 9 of the first 10 rows it names are planted, and of all it names at lea
 least half of the planted ones. Intervals are Wilson's. Everything was tried out on seeds from 100 to 118; seeds 0 to 39
 were a first run, after which the order of rows was made better; 200 to 239 were a second. Then the library's behaviours
 were counted by rule too, rows were scored by what they add to the row they replaced, and leaving rows were no lean any
-more (tried out on 100 to 118 and 400 to 443); 300 to 339 were the third. Then words and phrases became columns too (tried
-out on 100 to 118 and 400 to 407); 500 to 539 are reported of that. `said by name`: the first three leans of the verdict
-hold the behaviour that is nearest to the trait (`NEAREST`).
+more (tried out on 100 to 118 and 400 to 443); 300 to 339 were the third. Then words and phrases became columns too
+(tried out on 100 to 118 and 400 to 407); 500 to 539 are reported of that. `said by name`: the first three leans of the
+verdict hold the behaviour that is nearest to the trait (`NEAREST`).
 
 Tracing: average precision for the planted rows (5 % of all). `verdict`: rows that the approved study does not hold, in
 the order of the verdict, those too that it does not name; `no row known`: the same order where no row has the

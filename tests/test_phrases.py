@@ -13,7 +13,7 @@ import made_study
 from made_features import made
 from test_known import with_texts
 from test_report_safety import source_of
-from tiltscope.behaviours import rule, said
+from tiltscope.behaviours import is_said, rule, said
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import contrast
 from tiltscope.errors import TiltscopeError, UsageError
@@ -46,6 +46,31 @@ def test_a_phrase_is_counted_as_its_rule_finds_it_in_the_text() -> None:
     again = behaviour_measures(rows, measures.concepts)
     assert np.array_equal(measures.u.toarray(), again.u.toarray())
     assert np.array_equal(measures.a.toarray(), np.abs(measures.u.toarray()))
+
+
+def test_phrases_are_all_that_enough_prompts_put_at_stake_counted_by_hand() -> None:
+    rows, groups = _random_pairs(60, 3), np.arange(60) // 2
+    by_hand: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        for n in (1, 2, 3):
+            for phrase in set(said(row.chosen, n)) ^ set(said(row.rejected, n)):
+                if n == 3 and not all(map(is_said, (phrase.split(" ")[:2], phrase.split(" ")[1:]))):
+                    continue  # a phrase is made of phrases
+                by_hand.setdefault(phrase, [0] * 60)[number] = 1 if phrase in said(row.chosen, n) else -1
+    wide = {name: tuple(u) for name, u in by_hand.items() if len({groups[i] for i in np.flatnonzero(u)}) >= 4}
+    longest = {u: max((name for name in wide if wide[name] == u), key=len) for u in set(wide.values())}
+    measures = phrase_measures(rows, groups, least=4)
+    found = {
+        one.rule.removeprefix("says:"): tuple(u)
+        for one, u in zip(measures.concepts, measures.u.toarray().T, strict=True)
+    }
+    assert set(found.values()) == set(longest)
+    assert {name: wide[name] for name in found} == found
+
+
+def test_where_nothing_is_said_there_is_no_phrase() -> None:
+    rows = [replace(one, chosen="", rejected=" \n ") for one in _random_pairs(20, 4)]
+    assert phrase_measures(rows, np.arange(20), least=1).concepts == ()
 
 
 def test_a_rule_marks_the_words_it_counts() -> None:

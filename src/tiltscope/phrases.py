@@ -9,13 +9,14 @@ What is new to a dataset is often said in the same words, and then no latent and
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltscope.behaviours import LONGEST_PHRASE, SAYS, rule, said
+from tiltscope.behaviours import LONGEST_PHRASE, SAYS, is_said, rule, said, said_lines
 from tiltscope.concepts import Concept
 from tiltscope.pairs import Pair
 from tiltscope.screening import Measures
@@ -46,14 +47,11 @@ def phrase_measures(rows: Sequence[Pair], groups: np.ndarray, *, least: int) -> 
     groups: (n_pairs,) int. Both (n_pairs, n_concepts) CSC. Of phrases that are at stake in the same pairs, on the same
     sides, the longest stands for all.
     """
-    order = np.argsort(groups, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    by_group = [[text for i in part.tolist() for text in (rows[i].chosen, rows[i].rejected)] for part in parts]
-    place = {phrase: number for number, phrase in enumerate(sorted(_frequent(by_group, least)))}
-    chosen, rejected = (phrases_shown(texts, place) for texts in ([r.chosen for r in rows], [r.rejected for r in rows]))
+    corpus = _Corpus.of([text for row in rows for text in (row.chosen, row.rejected)])
+    names, said = corpus.frequent(np.repeat(np.unique(groups, return_inverse=True)[1], 2), least)
+    chosen, rejected = said[0::2], said[1::2]
     u = (chosen - rejected).tocsc()
     u.eliminate_zeros()
-    names = list(place)
     kept = _distinct(u, names, _groups_at_stake(u, groups) >= least)
     u = u[:, kept]
     return Measures(tuple(phrase_concept(names[column]) for column in kept), u, abs(u))
@@ -72,22 +70,73 @@ def phrases_shown(texts: Sequence[str], place: Mapping[str, int]) -> sparse.csr_
     return sparse.csr_array((np.ones(len(columns), np.float32), columns, starts), shape=(len(rows), len(place)))
 
 
-def _frequent(by_group: Sequence[Sequence[str]], least: int) -> set[str]:
-    """Phrases that answers of enough groups say: longer ones only where both their parts are."""
-    known: set[str] = set()
-    for n_tokens in range(1, LONGEST_PHRASE + 1):
-        counts: Counter[str] = Counter()
-        for texts in by_group:
-            counts.update({phrase for text in texts for phrase in _said(text, n_tokens, known)})
-        known |= {phrase for phrase, n_groups in counts.items() if n_groups >= least}
-    return known
+@dataclass(frozen=True)
+class _Corpus:
+    """All tokens of some texts in one row: what each is, and in which text and line it stands."""
 
+    names: list[str]
+    token: np.ndarray
+    text: np.ndarray
+    line: np.ndarray
+    n_texts: int
 
-def _said(text: str, n_tokens: int, known: set[str]) -> Iterable[str]:
-    phrases = said(text, n_tokens)
-    if n_tokens == 1:
-        return phrases
-    return (one for one in phrases if one.rsplit(" ", 1)[0] in known and one.split(" ", 1)[1] in known)
+    @staticmethod
+    def of(texts: Sequence[str]) -> _Corpus:
+        known: dict[str, int] = {}
+        token, text, line = array("q"), array("q"), array("q")
+        n_lines = 0
+        for number, one in enumerate(texts):
+            for tokens in said_lines(one):
+                token.extend(known.setdefault(name, len(known)) for name in tokens)
+                text.extend([number] * len(tokens))
+                line.extend([n_lines] * len(tokens))
+                n_lines += 1
+        return _Corpus(list(known), *(np.array(one, np.int64) for one in (token, text, line)), len(texts))
+
+    def frequent(self, groups: np.ndarray, least: int) -> tuple[list[str], sparse.csr_array]:
+        """Phrases that texts of at least so many groups say, in alphabetical order, and which text says which.
+
+        groups: (n_texts,) int; returns the names and (n_texts, n_phrases) of 0 and 1. A longer phrase is looked at only
+        where both its parts are frequent.
+        """
+        from scipy import sparse
+
+        fit = np.array([is_said([name]) for name in self.names], bool)
+        at = np.flatnonzero(fit[self.token])
+        names: list[str] = []
+        said: list[tuple[np.ndarray, np.ndarray]] = []
+        part = np.full(len(self.token), -1, np.int64)
+        codes = self.token[at]
+        for n_tokens in range(1, LONGEST_PHRASE + 1):
+            at, codes = self._kept(at, codes, groups, least)
+            here, first = np.unique(codes, return_index=True)
+            phrases = [[self.names[one] for one in self.token[start : start + n_tokens]] for start in at[first]]
+            told = np.array([is_said(phrase) for phrase in phrases], bool)
+            code = np.searchsorted(here, codes)
+            at, code = at[told[code]], np.cumsum(told)[code[told[code]]] - 1
+            said.append((self.text[at], code + len(names)))
+            names += [" ".join(phrase) for phrase, fits in zip(phrases, told.tolist(), strict=True) if fits]
+            part[:] = -1
+            part[at] = code
+            at = at[(at + n_tokens < len(part))]
+            at = at[(part[at + 1] >= 0) & (self.line[at] == self.line[at + n_tokens])]
+            codes = part[at] * (len(names) + 1) + part[at + 1]
+        order = np.argsort(np.array(names, object), kind="stable")
+        texts, columns = (np.concatenate(each) for each in zip(*said, strict=True))
+        shown = sparse.csr_array(
+            (np.ones(len(texts), np.float32), (texts, np.argsort(order)[columns])), (self.n_texts, len(names))
+        )
+        shown.sum_duplicates()
+        shown.data[:] = 1
+        return [names[one] for one in order], shown
+
+    def _kept(self, at: np.ndarray, codes: np.ndarray, groups: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+        """The places whose code stands in enough groups."""
+        numbered = np.unique(codes, return_inverse=True)[1]
+        once = np.unique(numbered * (int(groups.max(initial=0)) + 1) + groups[self.text[at]])
+        n_groups = np.bincount(once // (int(groups.max(initial=0)) + 1))
+        wide = n_groups[numbered] >= least if len(at) else np.zeros(0, bool)
+        return at[wide], codes[wide]
 
 
 def _groups_at_stake(u: sparse.csc_array, groups: np.ndarray) -> np.ndarray:

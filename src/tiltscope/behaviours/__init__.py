@@ -11,7 +11,7 @@ import difflib
 
 from tiltscope.behaviours.refusal import REFUSAL, harmful_looking, sensitive_domain
 from tiltscope.behaviours.rule import Rule
-from tiltscope.behaviours.saying import LONGEST_PHRASE, SAYS, said, saying
+from tiltscope.behaviours.saying import LONGEST_PHRASE, SAYS, is_said, said, said_lines, saying
 from tiltscope.behaviours.style import STYLE
 from tiltscope.behaviours.wording import WORDING
 from tiltscope.errors import UsageError
@@ -23,8 +23,10 @@ __all__ = [
     "Rule",
     "harmful_looking",
     "is_rule",
+    "is_said",
     "rule",
     "said",
+    "said_lines",
     "sensitive_domain",
 ]
 

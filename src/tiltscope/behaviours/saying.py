@@ -11,13 +11,13 @@ emoji, a dash), or a run of ASCII punctuation ("**", "://"). A phrase is tokens 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from tiltscope.behaviours.rule import Rule, Span, lowered
 from tiltscope.errors import UsageError
 
-__all__ = ["LONGEST_PHRASE", "SAYS", "said", "saying"]
+__all__ = ["LONGEST_PHRASE", "SAYS", "is_said", "said", "said_lines", "saying"]
 
 SAYS = "says:"
 """A rule's id that starts with this names a phrase."""
@@ -41,6 +41,20 @@ def _lines(text: str) -> tuple[tuple[Token, ...], ...]:
     return tuple(lines)
 
 
+def said_lines(text: str) -> list[list[str]]:
+    """Return the tokens of every line of a text.
+
+    >>> said_lines("Stay **safe**!\\nDon't.")
+    [['stay', '**', 'safe', '**!'], ["don't", '.']]
+    """
+    return [[token for token, _, _ in line] for line in _lines(text)]
+
+
+def is_said(tokens: Sequence[str]) -> bool:
+    """Whether tokens in a row are a phrase: none is too long, and of several one is a word."""
+    return max(map(len, tokens)) <= _MOST and (len(tokens) == 1 or any(map(_is_word, tokens)))
+
+
 def said(text: str, n_tokens: int) -> Iterator[str]:
     """Yield the phrases of a text of so many tokens, one blank between tokens; of several tokens one is a word.
 
@@ -50,7 +64,7 @@ def said(text: str, n_tokens: int) -> Iterator[str]:
     for line in _lines(text):
         for at in range(len(line) - n_tokens + 1):
             tokens = [token for token, _, _ in line[at : at + n_tokens]]
-            if max(map(len, tokens)) <= _MOST and (n_tokens == 1 or any(map(_is_word, tokens))):
+            if is_said(tokens):
                 yield " ".join(tokens)
 
 
