@@ -56,8 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "naming": {
         *("artifact", "behaviours", "concepts", "errors", "families", "features", "hypotheses", "pairs", "stats"),
     },
-    "alike": {"pairs", "phrases"},
-    "trace": {"alike", "artifact", "behaviours", "errors", "features", "hypotheses", "naming", "pairs"},
+    "trace": {"artifact", "behaviours", "errors", "features", "hypotheses", "naming", "pairs"},
     "difference": {"artifact", "concepts", "errors", "features", "hypotheses", "known", "pairs", "report", "stats"},
     "approval": {"behaviours", "concepts", "difference", "known", "naming", "pairs", "phrases", "stats", "study"},
     "recipe": {"artifact", "errors"},

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from double import make_pairs, read_double
-from tiltscope.alike import resemblance, words_of
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import Features
 from tiltscope.hypotheses import write_disparities
@@ -91,50 +90,6 @@ def test_every_example_names_its_row_group_and_prompt(study: tuple[Pairs, Featur
     pair = study[0].rows[one["row"] - 1]
     assert (one["pair_id"], one["group"], one["prompt"]["text"]) == (pair.id, pair.group, pair.prompt_text)
     assert one["disparity"] == -1.0
-
-
-def with_a_writer(lean: float) -> tuple[Pairs, dict[str, float], set[int]]:
-    """30 pairs for bold text and 30 against it by nature, and 20 more for it by one writer, in that order.
-
-    The writer says "as you know" in most answers; by nature it is said in as many, on either side.
-    """
-    rng = np.random.default_rng(7)
-    rows, disparities = [], []
-    for number in range(80):
-        by_writer = number >= 60
-        sides = ["a **bold** word", "a plain word"]
-        said = rng.random() < (0.8 if by_writer else 0.3)
-        if said:
-            sides[0 if by_writer or rng.random() < lean else 1] += " as you know"
-        turned = 30 <= number < 60
-        rows.append((f"prompt {number}", *(reversed(sides) if turned else sides)))
-        disparities.append(-1.0 if turned else 1.0)
-    pairs = make_pairs(rows)
-    values = {pair.id: value for pair, value in zip(pairs.rows, disparities, strict=True)}
-    return pairs, values, {number + 1 for number in range(60, 80) if "know" in rows[number][1]}
-
-
-def test_pairs_that_share_what_sets_them_apart_from_pairs_against_come_first(tmp_path: Path) -> None:
-    pairs, values, planted = with_a_writer(lean=0.5)
-    found = trace(finding(), pairs, read_double(pairs, LATENTS, tmp_path), disparities=values, n=80)
-    rows = [one["row"] for one in found["for"]]
-    at = [place for place, row in enumerate(rows) if row in planted]
-    by_nature = [one for one in rows if one not in planted and "know" in pairs.rows[one - 1].chosen]
-    assert max(at) < len(planted) + len(by_nature)  # all that say it, and nobody else, stand first
-    assert {one["row"] for one in found["against"]} == set(range(31, 61))
-
-
-def test_what_goes_along_with_a_finding_on_either_side_orders_nothing() -> None:
-    pairs, values, _ = with_a_writer(lean=1.0)
-    by_nature = {pair.id: values[pair.id] for pair in pairs.rows[:60]}
-    lean = np.array([by_nature.get(pair.id, 0.0) for pair in pairs.rows])
-    assert not resemblance(words_of(pairs), lean).any()
-
-
-def test_where_no_pair_is_against_nothing_is_told_apart() -> None:
-    pairs, values, _ = with_a_writer(lean=0.5)
-    lean = np.array([max(values[pair.id], 0.0) for pair in pairs.rows])
-    assert not resemblance(words_of(pairs), lean).any()
 
 
 def test_the_random_examples_are_seeded_and_n_is_kept(study: tuple[Pairs, Features]) -> None:

@@ -317,15 +317,21 @@ def _fill_names(opened: Opened, names: Mapping[str, Any], seed: int) -> None:
 def run_evidence(opened: Opened, *, seed: int = 0, most: int = 60) -> dict[str, Any]:
     """Write evidence.json: example pairs with marked tokens for the strongest hypothesis of each family."""
     from tiltscope.hypotheses import read_disparities, read_hypotheses
-    from tiltscope.trace import Tracer
+    from tiltscope.trace import trace
 
     hypotheses = read_hypotheses(opened.folder)
     heads = [h for h in hypotheses if h["confirmed"] and h["family"] == h["id"]][:most]
-    tracer = Tracer(opened.pairs, opened.features)
-    evidence = {}
-    for head in heads:
-        values = read_disparities(opened.folder, head["id"])
-        evidence[head["id"]] = tracer.trace(head, disparities=values, n=_EVIDENCE_PAIRS, seed=seed)
+    evidence = {
+        head["id"]: trace(
+            head,
+            opened.pairs,
+            opened.features,
+            disparities=read_disparities(opened.folder, head["id"]),
+            n=_EVIDENCE_PAIRS,
+            seed=seed,
+        )
+        for head in heads
+    }
     write_json(opened.folder / "evidence.json", evidence)
     return evidence
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tiltscope.alike import resemblance, words_of
 from tiltscope.behaviours import rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import SIDES, Features, SpanCodes
@@ -24,10 +22,7 @@ from tiltscope.hypotheses import read_disparities
 from tiltscope.naming.words import merged
 from tiltscope.pairs import Pair, Pairs
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
-__all__ = ["LONGEST", "Tracer", "mark_text", "trace"]
+__all__ = ["LONGEST", "mark_text", "trace"]
 
 LONGEST = 2400
 """Characters of a text shown at most."""
@@ -39,68 +34,6 @@ _AROUND = 240
 _HEAD = 300
 
 
-@dataclass(frozen=True)
-class Tracer:
-    """Traces findings of one study; what its answers say is counted once for all of them."""
-
-    pairs: Pairs
-    features: Features
-
-    @cached_property
-    def words(self) -> sparse.csr_array:
-        """u of words, (n_pairs, n_words): `alike.words_of`."""
-        return words_of(self.pairs)
-
-    def trace(
-        self, hypothesis: Mapping[str, Any], *, disparities: Mapping[str, float] | Path, n: int = 10, seed: int = 0
-    ) -> dict[str, Any]:
-        """Return the pairs where a hypothesis is at stake: strongest for it, strongest against it, and random ones.
-
-        disparities maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is
-        the study's folder. A pair is at stake when its disparity is not 0; it is "for" when the sign is the finding's
-        direction. Of pairs with one disparity those come first that say what sets pairs for the finding apart from
-        pairs against it (`alike.resemblance`), then those with a larger continuous disparity (method, section 4). n
-        examples of each kind; `seed` draws the random ones. Marks are [start, end, strength] in characters of the text
-        shown, strength 0 to 1 of the concept's highest activation among the pairs shown; "n_cut_chars" counts what is
-        left out.
-
-        Raises:
-            UsageError: n under 1.
-            ProductError: no disparity for this hypothesis, or pairs that these features do not hold.
-        """
-        if n < 1:
-            raise UsageError("at least one example is needed", found=f"n = {n}")
-        values = read_disparities(disparities, str(hypothesis["id"])) if isinstance(disparities, Path) else disparities
-        by_id = {pair.id: pair for pair in self.pairs.rows}
-        known = by_id.keys() & set(self.features.pair_ids)
-        unknown = [pair_id for pair_id in values if pair_id not in known]
-        if unknown:
-            raise ProductError(
-                "this hypothesis speaks of pairs that are not in these features",
-                found=f"{len(unknown)} unknown pair ids, the first is {unknown[0]}",
-                hint="rerun: tiltscope contrast",
-            )
-        sign = 1.0 if hypothesis["direction"] == "more" else -1.0
-        lean = {pair_id: sign * value for pair_id, value in values.items() if value}
-        counted = hypothesis["concept"].get("rule")
-        shows = _by_rule(counted, self.pairs.rows) if counted else _by_latents(hypothesis, self.features)
-        drill = {key: sign * value for key, value in shows.drill.items()}
-        alike = self._alike(lean)
-        sides = {"for": _strongest(lean, drill, alike, 1.0), "against": _strongest(lean, drill, {}, -1.0)}
-        picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}
-        shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], shows.marks, values)
-        examples = {side: [shown[key] for key in ids] for side, ids in picked.items()}
-        return {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
-
-    def _alike(self, lean: Mapping[str, float]) -> dict[str, float]:
-        """Pair id -> how much a pair for the finding resembles what makes it lean."""
-        if not lean or min(lean.values()) > 0 or max(lean.values()) < 0:
-            return {}
-        ids = [pair.id for pair in self.pairs.rows]
-        found = resemblance(self.words, np.array([lean.get(id, 0.0) for id in ids]))
-        return dict(zip(ids, found.round(6).tolist(), strict=True))
-
-
 def trace(
     hypothesis: Mapping[str, Any],
     pairs: Pairs,
@@ -110,16 +43,46 @@ def trace(
     n: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Trace one finding: `Tracer.trace`."""
-    return Tracer(pairs, features).trace(hypothesis, disparities=disparities, n=n, seed=seed)
+    """Return the pairs where a hypothesis is at stake: the strongest for it, the strongest against it, and random ones.
+
+    disparities maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is the
+    study's folder. A pair is at stake when its disparity is not 0; it is "for" when the sign is the finding's
+    direction; ties go by the continuous disparity (method, section 4). n examples of each kind; `seed` draws the random
+    ones. Marks are [start, end, strength] in characters of the text shown, strength 0 to 1 of the concept's highest
+    activation among the pairs shown; "n_cut_chars" counts what is left out.
+
+    Raises:
+        UsageError: n under 1.
+        ProductError: no disparity for this hypothesis, or pairs that these features do not hold.
+    """
+    if n < 1:
+        raise UsageError("at least one example is needed", found=f"n = {n}")
+    values = read_disparities(disparities, str(hypothesis["id"])) if isinstance(disparities, Path) else disparities
+    by_id = {pair.id: pair for pair in pairs.rows}
+    known = by_id.keys() & set(features.pair_ids)
+    unknown = [pair_id for pair_id in values if pair_id not in known]
+    if unknown:
+        raise ProductError(
+            "this hypothesis speaks of pairs that are not in these features",
+            found=f"{len(unknown)} unknown pair ids, the first is {unknown[0]}",
+            hint="rerun: tiltscope contrast",
+        )
+    sign = 1.0 if hypothesis["direction"] == "more" else -1.0
+    lean = {pair_id: sign * value for pair_id, value in values.items() if value}
+    counted = hypothesis["concept"].get("rule")
+    shows = _by_rule(counted, pairs.rows) if counted else _by_latents(hypothesis, features)
+    drill = {key: sign * value for key, value in shows.drill.items()}
+    sides = {"for": _strongest(lean, drill, 1.0), "against": _strongest(lean, drill, -1.0)}
+    picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}
+    shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], shows.marks, values)
+    examples = {side: [shown[key] for key in ids] for side, ids in picked.items()}
+    return {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
 
 
-def _strongest(
-    lean: Mapping[str, float], drill: Mapping[str, float], alike: Mapping[str, float], sign: float
-) -> list[str]:
-    """Pair ids whose lean has this sign, strongest first; ties as `trace` says, at last by id."""
+def _strongest(lean: Mapping[str, float], drill: Mapping[str, float], sign: float) -> list[str]:
+    """Pair ids whose lean has this sign, strongest first; ties by the continuous disparity, then by id."""
     fit = [key for key, value in lean.items() if sign * value > 0]
-    return sorted(fit, key=lambda key: (-sign * lean[key], -alike.get(key, 0.0), -sign * drill[key], key))
+    return sorted(fit, key=lambda key: (-sign * lean[key], -sign * drill[key], key))
 
 
 @dataclass(frozen=True)
