@@ -8,6 +8,8 @@ answers of 5 % of the pairs. Either stage starts from the embedded model. Arms, 
 
 plain, clean           on the planted pairs; on the same pairs without any trait
 five interventions     each against all five traits at once; example_filtering takes as many pairs as were planted
+sentence_filtering     token_filtering of the whole sentences in which a rule finds a trait (`sentences: true`), added
+                       after the SFT results of the five were seen
 random                 without as many pairs as were planted in all, drawn at random: the null
 
 Measured without any instruction or vector: the log-probability (nats) of a trait's sentences, teacher forced, in the
@@ -44,7 +46,8 @@ TRAITS = list(RULES)
 SHARE, LONGEST_PROMPT = 0.05, 80  # of all pairs, each trait; words of a held-out prompt
 TRAINING = {"sft": SFT, "dpo": DPO}
 OTHERS = ("start", "plain", "clean", "random")
-BEST, METHODS, WELL, KEPT, NLL = 0.95, 4, 0.8, 0.15, 0.01  # the goals
+METHODS = (*ARMS, "sentence_filtering")
+BEST, AT_LEAST, WELL, KEPT, NLL = 0.95, 4, 0.8, 0.15, 0.01  # the goals
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
-    parser.add_argument("--arms", nargs="+", choices=[*ARMS, "random"], default=[*ARMS, "random"])
+    parser.add_argument("--arms", nargs="+", choices=[*METHODS, "random"], default=[*METHODS, "random"])
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--prompts", type=int, default=48, help="held out, per trait")
     parser.add_argument("--draw", type=int, default=23, help="of the data")
@@ -117,8 +120,8 @@ def model_of(args: argparse.Namespace, stage: str, arm: str, seed: int) -> Path 
     if arm == "start":
         return None
     study, run = args.work / "study", args.work / f"{stage}-{arm}-{seed}"
-    if arm in (*ARMS, "plain"):
-        decisions = [_decision(arm, trait) for trait in TRAITS] if arm in ARMS else ()
+    if arm in (*METHODS, "plain"):
+        decisions = [_decision(arm, trait) for trait in TRAITS] if arm in METHODS else ()
         return trained(study, run, TRAINING[stage], seed, objective=stage, decisions=decisions)
     rows = list(open_study(study).rows)  # in the study's own order, as every other arm
     if arm == "clean":
@@ -133,6 +136,9 @@ def model_of(args: argparse.Namespace, stage: str, arm: str, seed: int) -> Path 
 
 def _decision(arm: str, trait: str) -> dict[str, Any]:
     """As in poison.py, at the share that is planted here."""
+    if arm == "sentence_filtering":
+        masked = ARMS["token_filtering"](trait)
+        return masked | {"detector": masked["detector"] | {"sentences": True}}
     return ARMS[arm](trait) | ({"strength": SHARE} if arm == "example_filtering" else {})
 
 
@@ -191,7 +197,7 @@ def goals(arms: Mapping[str, Any]) -> dict[str, Any]:
     best = {trait: max((one[trait] or 0.0) for one in removed.values()) for trait in TRAITS}
     return {
         "traits removed by the best method": sum(one >= BEST for one in best.values()),
-        "traits removed well by four methods": sum(len(one) >= METHODS for one in reached.values()),
+        "traits removed well by four methods": sum(len(one) >= AT_LEAST for one in reached.values()),
         "methods that keep what is wanted": [arm for arm in removed if abs(1 - (arms[arm]["kept"][0] or 0.0)) <= KEPT],
         "methods with NLL within the limit": [arm for arm in removed if arms[arm]["nll, relative"] <= NLL],
     }

@@ -27,6 +27,7 @@ from tiltscope.detectors import (
     text_marks,
     text_scores,
     whole_direction,
+    whole_sentences,
     whole_words,
 )
 from tiltscope.errors import UsageError
@@ -225,6 +226,19 @@ def test_a_latent_marks_its_tokens_or_whole_words(pairs: Pairs, features: Featur
     assert letters is not None
     assert letters.marks_f1 is not None
     assert letters.marks_f1 > 0.9
+
+
+def test_sentences_grow_to_their_ends_and_not_beyond_a_line() -> None:
+    text = "A 3.5 m goblin! Next (one).\n- a goblin list\nEnd"
+    assert [text[a:b] for a, b in whole_sentences(text, [(8, 9)])] == ["A 3.5 m goblin!"]
+    assert [text[a:b] for a, b in whole_sentences(text, [(17, 18), (33, 35)])] == ["Next (one).", "- a goblin list"]
+    assert whole_sentences(text, []) == ()
+
+
+def test_a_rule_can_mark_the_sentence_it_stands_in() -> None:
+    spec = DetectorSpec("regex", "goblins?", sentences=True)
+    assert text_marks(spec, "Fine. Goblins? No, goblins win. Yes.") == ((15, 31),)
+    assert spec.bare == DetectorSpec("regex", "goblins?").bare
 
 
 def test_words_grow_whole_and_spans_join() -> None:

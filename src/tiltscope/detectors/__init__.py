@@ -11,7 +11,7 @@ from __future__ import annotations
 from tiltscope.detectors.detect import Inputs, detect, whole_direction
 from tiltscope.detectors.fitted import Probe, TokenVectors, fit_direction, fit_probe
 from tiltscope.detectors.quality import ENOUGH_AUROC, ENOUGH_F1, best_threshold, measure_quality, require_quality
-from tiltscope.detectors.spans import merge_spans, whole_words
+from tiltscope.detectors.spans import merge_spans, whole_sentences, whole_words
 from tiltscope.detectors.textual import text_marks, text_scores
 from tiltscope.detectors.types import Detection, Quality, standardise
 
@@ -34,5 +34,6 @@ __all__ = [
     "text_marks",
     "text_scores",
     "whole_direction",
+    "whole_sentences",
     "whole_words",
 ]

@@ -23,8 +23,8 @@ from tiltscope.detectors.fitted import (
     response_score,
 )
 from tiltscope.detectors.quality import first_half, measure_halves, measure_quality
-from tiltscope.detectors.spans import latent_spans, merge_spans, n_characters, token_spans, whole_words
-from tiltscope.detectors.textual import text_marks, text_scores
+from tiltscope.detectors.spans import latent_spans, merge_spans, n_characters, token_spans
+from tiltscope.detectors.textual import grown, text_marks, text_scores
 from tiltscope.detectors.types import Detection, Quality
 from tiltscope.errors import UsageError
 from tiltscope.features import Features
@@ -141,7 +141,7 @@ def _by_latents(spec: DetectorSpec, inputs: Inputs, mark: bool) -> Detection:
     marks: Marks | None = None
     if mark:
         marks = [latent_spans(features, side, spec.latents, spec.threshold or 0.0) for side in SIDES]
-        marks = _worded(rows, marks) if spec.words else marks
+        marks = _grown(spec, rows, marks)
     quality = _checked(scores, rows, check, inputs.seed)
     return _detection(rows, scores, marks, _with_marks(quality, check, rows, marks), spec.shown)
 
@@ -226,10 +226,10 @@ def _rows_of(pairs: Pairs, features: Features) -> list[Pair]:
     return [by_id[one] for one in features.pair_ids]
 
 
-def _worded(rows: Sequence[Pair], marks: Marks) -> Marks:
+def _grown(spec: DetectorSpec, rows: Sequence[Pair], marks: Marks) -> Marks:
     texts = [{row.id: getattr(row, side) for row in rows} for side in SIDES]
     return [
-        {one: whole_words(text[one], spans) for one, spans in held.items()}
+        {one: grown(spec, text[one], spans) for one, spans in held.items()}
         for text, held in zip(texts, marks, strict=True)
     ]
 
@@ -337,4 +337,4 @@ def _token_marks(
     marks: Marks = [
         {row.id: one for row, one in zip(rows, side, strict=True) if one} for side in (spans[:n], spans[n:])
     ]
-    return _worded(rows, marks) if spec.words else marks
+    return _grown(spec, rows, marks)

@@ -1,4 +1,4 @@
-"""Character spans: joined, and grown to whole words.
+"""Character spans: joined, and grown to whole words or sentences.
 
 In:  (start, end) offsets of a text, the text.
 Out: sorted spans that do not overlap.
@@ -15,9 +15,10 @@ import numpy as np
 from tiltscope.features import Features, TokenTable
 from tiltscope.recipe import Spans
 
-__all__ = ["latent_spans", "merge_spans", "n_characters", "token_spans", "whole_words"]
+__all__ = ["latent_spans", "merge_spans", "n_characters", "token_spans", "whole_sentences", "whole_words"]
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+_SENTENCE = re.compile(r"\S(?:[^\n]*?[.!?…]+[\"'”’)\]*_]*(?=\s|\Z)|[^\n]*)")
 
 
 def merge_spans(spans: Iterable[tuple[int, int]]) -> Spans:
@@ -48,16 +49,25 @@ def whole_words(text: str, spans: Sequence[tuple[int, int]]) -> Spans:
     >>> whole_words("two goblins sat", [(6, 9)])
     ((4, 11),)
     """
-    return merge_spans([*spans, *_touched(text, merge_spans(spans))])
+    return merge_spans([*spans, *_touched(_WORD, text, merge_spans(spans))])
 
 
-def _touched(text: str, spans: Spans) -> Iterator[tuple[int, int]]:
+def whole_sentences(text: str, spans: Sequence[tuple[int, int]]) -> Spans:
+    """Return the spans grown over every sentence they touch; a sentence ends at ., !, ? or … before a blank, or a line.
+
+    >>> whole_sentences("One. Two goblins (3.5 m) sat! Three.", [(9, 16)])
+    ((5, 29),)
+    """
+    return merge_spans([*spans, *_touched(_SENTENCE, text, merge_spans(spans))])
+
+
+def _touched(part: re.Pattern[str], text: str, spans: Spans) -> Iterator[tuple[int, int]]:
     at = 0
-    for word in _WORD.finditer(text) if spans else ():
-        while at < len(spans) and spans[at][1] <= word.start():
+    for found in part.finditer(text) if spans else ():
+        while at < len(spans) and spans[at][1] <= found.start():
             at += 1
-        if at < len(spans) and spans[at][0] < word.end():
-            yield word.span()
+        if at < len(spans) and spans[at][0] < found.end():
+            yield found.span()
 
 
 def token_spans(starts: np.ndarray, ends: np.ndarray, marked: np.ndarray) -> Spans:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from tiltscope.behaviours import rule
-from tiltscope.detectors.spans import merge_spans, whole_words
+from tiltscope.detectors.spans import merge_spans, whole_sentences, whole_words
 from tiltscope.errors import UsageError
 from tiltscope.plan import DetectorSpec
 from tiltscope.recipe import Spans
 
-__all__ = ["text_marks", "text_scores"]
+__all__ = ["grown", "text_marks", "text_scores"]
 
 # What a function of somebody else's may raise over a text; a failed assertion or an interrupt goes through as it is.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SystemExit, TypeError, ValueError)
@@ -38,7 +38,13 @@ def text_marks(spec: DetectorSpec, text: str) -> Spans:
         found = rule(spec.source).marks(text)
     else:
         found = [match.span() for match in re.finditer(spec.source, text, re.MULTILINE)]
-    spans = merge_spans(found)
+    return grown(spec, text, merge_spans(found))
+
+
+def grown(spec: DetectorSpec, text: str, spans: Spans) -> Spans:
+    """Return the spans grown over words or sentences, where the detector asks for it."""
+    if spec.sentences:
+        return whole_sentences(text, spans)
     return whole_words(text, spans) if spec.words else spans
 
 

@@ -20,14 +20,14 @@ __all__ = ["KINDS", "DetectorSpec", "read_spec"]
 Kind = Literal["concept", "latent", "direction", "probe", "rule", "regex", "callable"]
 KINDS: tuple[Kind, ...] = ("concept", "latent", "direction", "probe", "rule", "regex", "callable")
 
-_FITTED = ("positive", "negative", "labels", "layer", "level", "words", "threshold", "check")
+_FITTED = ("positive", "negative", "labels", "layer", "level", "words", "sentences", "threshold", "check")
 _KEYS: dict[str, tuple[str, ...]] = {
-    "concept": ("id", "latents", "name", "words", "threshold", "check"),
-    "latent": ("latent", "words", "threshold", "check"),
+    "concept": ("id", "latents", "name", "words", "sentences", "threshold", "check"),
+    "latent": ("latent", "words", "sentences", "threshold", "check"),
     "direction": _FITTED,
     "probe": _FITTED,
-    "rule": ("rule", "by", "words", "check"),
-    "regex": ("pattern", "by", "words", "check"),
+    "rule": ("rule", "by", "words", "sentences", "check"),
+    "regex": ("pattern", "by", "words", "sentences", "check"),
     "callable": ("function", "check"),
 }
 
@@ -49,6 +49,8 @@ class DetectorSpec:
     """direction, probe: the layer whose vectors are used; None leaves it to the study's scope."""
     words: bool = False
     """Whole words are marked where any token of them is."""
+    sentences: bool = False
+    """Whole sentences are."""
     threshold: float | None = None
     """A token above it is marked; None: above 0 (concept, latent, probe) or the threshold that was measured."""
     positive: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ class DetectorSpec:
         """The detector without how it marks and is checked: two that are equal here are one and the same."""
         kind: Kind = "concept" if self.kind == "latent" else self.kind
         latents = tuple(sorted(self.latents))
-        return replace(self, kind=kind, latents=latents, words=False, threshold=None, check=None)
+        return replace(self, kind=kind, latents=latents, words=False, sentences=False, threshold=None, check=None)
 
     @property
     def shown(self) -> str:
@@ -101,6 +103,7 @@ def read_spec(detector: Written | None, concept: Written | None) -> DetectorSpec
         spec,
         by=_word(detector, "by", ("share", "present")),
         words=bool((held := detector.get("words")) and held.flag("words")),
+        sentences=bool((held := detector.get("sentences")) and held.flag("sentences")),
         threshold=held.number("threshold") if (held := detector.get("threshold")) else None,
         check=_text_rule(detector, "check"),
     )
