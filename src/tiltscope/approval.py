@@ -24,6 +24,7 @@ from tiltscope.difference import check_one_scope, joint_groups
 from tiltscope.known import behaviour_concepts, measured
 from tiltscope.naming.words import word_at
 from tiltscope.phrases import phrase_measures
+from tiltscope.screening import Measures
 
 if TYPE_CHECKING:
     from tiltscope.pairs import Pair
@@ -72,9 +73,10 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     where = approved.folder, candidate.folder
     check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
     latents = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
-    words = _words_at_stake(approved, candidate)
-    concepts = (*behaviour_concepts(), *words, *latents)
-    sides = _Sides(concepts, *(_Side.of(one, concepts) for one in (approved, candidate)))
+    known, words = (*behaviour_concepts(), *latents), _words_at_stake(approved, candidate)
+    concepts, n_old = (*known, *words.concepts), len(approved.features.pair_ids)
+    said = words.u.tocsr()
+    sides = _Sides(concepts, _Side.of(approved, known, said[:n_old]), _Side.of(candidate, known, said[n_old:]))
     tested = sides.tested(level)
     listed = np.flatnonzero(tested.p <= level).tolist()
     listed.sort(key=lambda at: (list(BUDGET).index(_list_of(concepts[at])), -abs(tested.z[at])))
@@ -83,7 +85,7 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         "level": level,
         "n_latents": candidate.features.n_latents,
         "n_behaviours": len(behaviour_concepts()),
-        "n_words": len(words),
+        "n_words": len(words.concepts),
         "n_approved": len(sides.old.groups),
         "n_candidate": len(sides.new.groups),
         "n_added": len(set(sides.new.pair_ids) - set(sides.old.pair_ids)),
@@ -93,12 +95,12 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     }
 
 
-def _words_at_stake(approved: Opened, candidate: Opened) -> tuple[Concept, ...]:
-    """Words and phrases at stake in enough groups of either."""
+def _words_at_stake(approved: Opened, candidate: Opened) -> Measures:
+    """Words and phrases at stake in enough groups of both together; the approved rows come first."""
     sides = [(one.features.pair_ids, np.array([pair.group for pair in one.rows])) for one in (approved, candidate)]
     groups = np.concatenate(joint_groups(*sides))
     least = max(FEWEST_GROUPS, round(WORDS_SHARE * len(np.unique(groups))))
-    return phrase_measures([*approved.rows, *candidate.rows], groups, least=least).concepts
+    return phrase_measures([*approved.rows, *candidate.rows], groups, least=least)
 
 
 def _told_once(listed: Sequence[int], concepts: Sequence[Concept]) -> list[int]:
@@ -137,9 +139,9 @@ class _Side:
     lean: np.ndarray
 
     @staticmethod
-    def of(opened: Opened, concepts: Sequence[Concept]) -> _Side:
+    def of(opened: Opened, concepts: Sequence[Concept], words: sparse.csr_array) -> _Side:
         rows = opened.rows
-        u = measured(opened.features, rows, concepts).u.tocsr()
+        u = sparse.hstack([measured(opened.features, rows, concepts).u, words], format="csr")
         lean = np.asarray(u.mean(axis=0), np.float64).ravel()
         return _Side(opened.features.pair_ids, np.array([pair.group for pair in rows]), u, lean)
 

@@ -91,7 +91,8 @@ class _Corpus:
                 text.extend([number] * len(tokens))
                 line.extend([n_lines] * len(tokens))
                 n_lines += 1
-        return _Corpus(list(known), *(np.array(one, np.int64) for one in (token, text, line)), len(texts))
+        each = [np.array(one, np.int64) for one in (token, text, line)]
+        return _Corpus(list(known), each[0], each[1], each[2], len(texts))
 
     def frequent(self, groups: np.ndarray, least: int) -> tuple[list[str], sparse.csr_array]:
         """Phrases that texts of at least so many groups say, in alphabetical order, and which text says which.
