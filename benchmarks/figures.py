@@ -2,7 +2,7 @@
 
     pip install 'tiltscope[bench]' && python benchmarks/figures.py
 
-Reads benchmarks/results/prediction-*.json, residual.json, discovery.json and selectivity-flat.json, those that are
+Reads benchmarks/results/prediction-*.json, residual.json, discovery*.json and selectivity-flat.json, those that are
 there; writes SVGs to docs/figures/. The same results give the same bytes. Colours: Okabe and Ito 2008, told apart
 without colour vision, and every line has a marker of its own.
 """
@@ -42,7 +42,13 @@ def main() -> None:
             result = json.loads(path.read_text())
             if "units" in result["card"]:
                 save(prediction(result["card"]), path.stem)
-        for name, draw in (("residual", residual), ("discovery", discovery), ("selectivity-flat", selectivity)):
+        drawn = {
+            "residual": residual,
+            "discovery": discovery,
+            "discovery-hh": discovery,
+            "selectivity-flat": selectivity,
+        }
+        for name, draw in drawn.items():
             if (RESULTS / f"{name}.json").exists():
                 save(draw(json.loads((RESULTS / f"{name}.json").read_text())), name)
 
