@@ -100,36 +100,20 @@ class _Corpus:
         groups: (n_texts,) int; returns the names and (n_texts, n_phrases) of 0 and 1. A longer phrase is looked at only
         where both its parts are frequent.
         """
-        from scipy import sparse
-
-        fit = np.array([is_said([name]) for name in self.names], bool)
-        at = np.flatnonzero(fit[self.token])
         names: list[str] = []
         said: list[tuple[np.ndarray, np.ndarray]] = []
-        part = np.full(len(self.token), -1, np.int64)
+        fit = np.array([is_said([name]) for name in self.names], bool)
+        at = np.flatnonzero(fit[self.token])
         codes = self.token[at]
         for n_tokens in range(1, LONGEST_PHRASE + 1):
             at, codes = self._kept(at, codes, groups, least)
-            here, first = np.unique(codes, return_index=True)
-            phrases = [[self.names[one] for one in self.token[start : start + n_tokens]] for start in at[first]]
-            told = np.array([is_said(phrase) for phrase in phrases], bool)
-            code = np.searchsorted(here, codes)
-            at, code = at[told[code]], np.cumsum(told)[code[told[code]]] - 1
-            said.append((self.text[at], code + len(names)))
-            names += [" ".join(phrase) for phrase, fits in zip(phrases, told.tolist(), strict=True) if fits]
-            part[:] = -1
-            part[at] = code
-            at = at[(at + n_tokens < len(part))]
-            at = at[(part[at + 1] >= 0) & (self.line[at] == self.line[at + n_tokens])]
-            codes = part[at] * (len(names) + 1) + part[at + 1]
+            at, numbers, phrases = self._named(at, codes, n_tokens)
+            said.append((self.text[at], numbers + len(names)))
+            names += phrases
+            at, codes = self._longer(at, numbers, n_tokens)
         order = np.argsort(np.array(names, object), kind="stable")
         texts, columns = (np.concatenate(each) for each in zip(*said, strict=True))
-        shown = sparse.csr_array(
-            (np.ones(len(texts), np.float32), (texts, np.argsort(order)[columns])), (self.n_texts, len(names))
-        )
-        shown.sum_duplicates()
-        shown.data[:] = 1
-        return [names[one] for one in order], shown
+        return [names[one] for one in order], _shown(texts, np.argsort(order)[columns], (self.n_texts, len(names)))
 
     def _kept(self, at: np.ndarray, codes: np.ndarray, groups: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
         """The places whose code stands in enough groups."""
@@ -138,6 +122,32 @@ class _Corpus:
         n_groups = np.bincount(once // (int(groups.max(initial=0)) + 1))
         wide = n_groups[numbered] >= least if len(at) else np.zeros(0, bool)
         return at[wide], codes[wide]
+
+    def _named(self, at: np.ndarray, codes: np.ndarray, n_tokens: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Number the codes that are phrases: the places of those, their numbers from 0, and the phrases."""
+        _, first, code = np.unique(codes, return_index=True, return_inverse=True)
+        tokens = [[self.names[one] for one in self.token[start : start + n_tokens]] for start in at[first]]
+        told = np.array([is_said(one) for one in tokens], bool)
+        number = np.cumsum(told) - 1
+        phrases = [" ".join(one) for one, is_phrase in zip(tokens, told.tolist(), strict=True) if is_phrase]
+        return at[told[code]], number[code[told[code]]], phrases
+
+    def _longer(self, at: np.ndarray, numbers: np.ndarray, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """The places where another phrase of the same line starts a token later, and a code for both together."""
+        phrase = np.full(len(self.token) + 1, -1, np.int64)
+        phrase[at] = numbers
+        at = at[at + n_tokens < len(self.token)]
+        at = at[(phrase[at + 1] >= 0) & (self.line[at] == self.line[at + n_tokens])]
+        return at, phrase[at] * (int(numbers.max(initial=0)) + 1) + phrase[at + 1]
+
+
+def _shown(texts: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    from scipy import sparse
+
+    shown = sparse.csr_array((np.ones(len(texts), np.float32), (texts, columns)), shape)
+    shown.sum_duplicates()
+    shown.data[:] = 1
+    return shown
 
 
 def _groups_at_stake(u: sparse.csc_array, groups: np.ndarray) -> np.ndarray:
