@@ -1,133 +1,153 @@
 """Can one style be suppressed without its siblings? Styles that real pairs teach together, each suppressed in turn.
 
-    python benchmarks/selectivity.py DATA --work WORK [--seeds 1] [--targets bold bulleted_list] [--methods flat held]
+    python benchmarks/selectivity.py DATA --work WORK [--stages sft dpo] [--seeds 1] [--methods masked flat]
 
-WORK is that of suppress_bold.py: its study, its plain trainings and their answers are taken as they are, and so is its
-`planned` arm, which is flat suppression of bold text. The styles are the layout rules of the library that plain
-training moved by at least 5 points (the five that moved most). Each target is suppressed back to its rate before
-training, by
+DATA are real pairs (alpaca-eval). One seeded sample is trained on plainly, by SFT on its chosen side and by DPO, both
+from the embedded model, and then once for each style and method, with the same pairs in the same order. The styles of
+a stage are those layout rules whose rate plain training of the first seed moves by at least 5 points, at most the five
+that move most. Each target is suppressed back to where it was before training, by
 
+    masked    token filtering of what begins or marks the target and nothing else (MARKS)
     flat      reward shaping, aim_rate: start, nothing held
-    held      the same, with the other styles held where the pairs' labels would have them (a balance over pairs)
+    held      the same, with the other styles held where the pairs' labels would have them
     tilt      aim_rate as a number: the minimum-KL tilt of the starting model's own answers, the other styles held
     partial   reward shaping by the target's coefficient in one Bradley-Terry fit of all styles
-    masked    token filtering of the target alone
 
-Closed: 1 - (arm - start) / (plain - start), of the target's gap, and of each sibling's own gap (which should stay
-open); 95 % bootstrap over prompts. Every step resumes. Writes benchmarks/results/selectivity.json.
+Measured on prompts of which no pair was trained on, without sampling: expected openings (openings.py) in the held-out
+chosen answer and in the starting model's own answer, the same texts for every arm. With --sampled also rates: what a
+model answers to those prompts. Closed: 1 - (arm - start) / (plain - start), of the target's gap, and of each sibling's
+own gap (which should stay open); 95 % bootstrap over prompts. Kept: what plain training gained in NLL (SFT) or margin
+(DPO) of held-out pairs. The goals: target >= 90 % closed, every sibling <= 10 %, either way, by value. Settings were
+fixed before any arm was trained; the bench was tried out on draw 1 with 24 pairs. Resumable: one file per arm.
+Writes benchmarks/results/selectivity.json.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
-from suppress_bold import BEHAVIOURS, MAX_LENGTH, TRAINING
+from forced import answers, ratio
+from openings import STYLES, expected
+from poison import DPO, SFT
+from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb, write_lines
 
-from tiltscope.artifact import write_json
+from tiltscope.artifact import read_json, write_json
 from tiltscope.behaviours import rule
 from tiltscope.evaluation import read_evaluation
-from tiltscope.pairs import read_pairs
+from tiltscope.lm import load_policy, response_logps
+from tiltscope.pairs import Pair, Turn, load_pairs
+from tiltscope.study import open_study
 
-LAYOUT = (
-    *("bold", "italic", "emoji", "heading", "bulleted_list", "numbered_list", "table", "horizontal_rule"),
-    *("exclamation", "paragraph_break", "colon", "parentheses", "quotation", "code_block", "em_dash"),
-)
+TRAINING = {"sft": SFT, "dpo": DPO}
+MAX_LENGTH, LONGEST_PROMPT = 192, 80  # tokens trained on; words of a held-out prompt
 MOVED, MOST = 0.05, 5
-METHODS = ("flat", "held", "tilt", "partial", "masked")
+TARGET, SIBLING = 0.9, 0.1  # the goals
+METHODS = ("masked", "flat", "held", "tilt", "partial")
+MARKS = {"bold": r"(?<![^\s(\"'“])(?:\*\*|__)(?=[^\s*_])", "parentheses": r"\("}
+"""What a mask of a style takes where the library's rule takes the words between the marks, too."""
 
 
 def main() -> None:
-    """Choose the styles, train and ask every arm, write the table."""
+    """Make the data, choose the styles of every stage, train and measure every arm, write the table after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--targets", nargs="+", default=[])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["flat", "held"])
-    parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--prompts", type=int, default=96)
+    parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["masked", "flat"])
+    parser.add_argument("--targets", nargs="+", choices=STYLES, default=[], help="of the styles that move (all)")
+    parser.add_argument("--sampled", action="store_true", help="rates of every arm, too; else of start and plain")
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--prompts", type=int, default=96, help="held out")
     parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument("--draw", type=int, default=31, help="of the pairs")
     parser.add_argument("--result", type=Path, default=RESULTS / "selectivity.json")
     parser.add_argument(
         "--across-code", action="store_true", help="go on with what other code left; the result says so"
     )
     args = parser.parse_args()
     made_by = one_code(args.work, across=args.across_code)
-    start = args.work / "eval-base-n8"
-    plain = [args.work / f"eval-plain-{seed}" for seed in (1, 2, 3) if (args.work / f"eval-plain-{seed}").exists()]
-    rates = {name: _rates(folders) for name, folders in (("start", [start]), ("plain", plain))}
-    moved = {id: float((rates["plain"][id] - rates["start"][id]).mean()) for id in LAYOUT}
-    styles = [id for id in sorted(LAYOUT, key=lambda id: -abs(moved[id]))[:MOST] if abs(moved[id]) >= MOVED]
-    told = []
-    for target in args.targets or styles:
-        for method in args.methods:
-            arm = [_arm(args, target, method, styles, seed) for seed in args.seeds]
-            mine = {"start": rates["start"], "plain": _rates([plain[s - 1] for s in args.seeds]), "arm": _rates(arm)}
-            told.append({"target": target, "method": method, "styles": gaps_of(mine, styles)})
-    result = {
-        "command": f"python benchmarks/selectivity.py DATA --work WORK --seeds {' '.join(map(str, args.seeds))} "
-        f"--targets {' '.join(args.targets or styles)} --methods {' '.join(args.methods)}",
-        "machine": machine(),
-        "commit": commit(),
-        "made_by": made_by,
-        "settings": {"training": TRAINING, "seeds": args.seeds, "pairs": args.pairs, "max_length": MAX_LENGTH},
-        "moved": moved,
-        "styles": styles,
-        "arms": told,
-    }
-    write_json(args.result, result)
-    print(table(result))
+    verb(*("read", args.data, "--out", args.work / "study", "--sample", args.pairs), *_cut(), "--seed", args.draw)
+    held = held_out(args)
+    stages: dict[str, Any] = {}
+    for stage in args.stages:
+        rates = {arm: _rates(_asked(args, stage, arm, args.seeds[0])) for arm in ("start", "plain")}
+        styles = moved(rates)
+        stages[stage] = {"styles": styles, "rates": {id: [float(rates[a][id].mean()) for a in rates] for id in STYLES}}
+        stages[stage]["arms"] = []
+        arms = [(method, id) for method in args.methods for id in styles if id in (args.targets or styles)]
+        for method, target in [("plain", None), *arms]:
+            stages[stage]["arms"].append(_told(args, stage, method, target, styles, held))
+            _write(args, stages, made_by, len(held))
 
 
-def _rates(folders: Sequence[Path]) -> dict[str, np.ndarray]:
-    """{rule: (n_prompts,) share of answers that show it}, seeds averaged; the same prompts in every folder."""
-    tables = []
-    for folder in folders:
-        evaluation = read_evaluation(folder)
-        shown: dict[str, list[list[bool]]] = {one.id: [] for one in evaluation.prompts}
-        for answer in evaluation.answers:
-            shown[answer.prompt_id].append([bool(rule(id).marks(answer.text or "")) for id in LAYOUT])
-        tables.append([np.mean(rows, axis=0) for rows in shown.values()])
-    return dict(zip(LAYOUT, np.mean(tables, axis=0).T, strict=True))
+def _cut() -> tuple[object, ...]:
+    return ("--max-length", MAX_LENGTH)
 
 
-def _arm(args: argparse.Namespace, target: str, method: str, styles: Sequence[str], seed: int) -> Path:
-    if (target, method) == ("bold", "flat"):
-        return Path(args.work / f"eval-planned-{seed}")
-    run = args.work / f"{method}-{target}-{seed}"
-    study = args.work / "study"
-    decision = _decision(args, target, method, [one for one in styles if one != target])
-    model = trained(study, run, TRAINING, seed, objective="dpo", decisions=[decision], n_pairs=args.pairs)
-    out: Path = args.work / f"eval-{run.name}"
-    asked = [model, "--out", out, "--data", args.data, "--not-in", study, "--behaviours", BEHAVIOURS]
-    asked += ["--prompts", args.prompts, "-n", args.answers, "--seed", seed, "--max-new-tokens", 128]
-    verb("evaluate", *asked, "--max-length", MAX_LENGTH)
-    return out
+def held_out(args: argparse.Namespace) -> list[Pair]:
+    """One pair of each prompt that the study has no pair of, in a seeded order; also as a file."""
+    known = {pair.group for pair in open_study(args.work / "study").rows}
+    rng = random.Random(f"held out {args.draw}")
+    by_group: dict[str, list[Pair]] = {}
+    for pair in load_pairs(args.data).rows:
+        if pair.group not in known and len(pair.prompt_text.split()) <= LONGEST_PROMPT:
+            by_group.setdefault(pair.group, []).append(pair)
+    drawn = [rng.choice(by_group[group]) for group in sorted(by_group)]
+    rng.shuffle(drawn)
+    held = drawn[: args.prompts]
+    rows = [{"prompt": pair.prompt_text, "chosen": pair.chosen, "rejected": pair.rejected} for pair in held]
+    write_lines(args.work / "held.jsonl", rows)
+    return held
 
 
-def _decision(args: argparse.Namespace, target: str, method: str, others: Sequence[str]) -> dict[str, Any]:
+def moved(rates: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """The styles that count: moved by MOVED or more, at most MOST, those that moved most first."""
+    by = {id: abs(float((rates["plain"][id] - rates["start"][id]).mean())) for id in STYLES}
+    return [id for id in sorted(STYLES, key=lambda id: -by[id]) if by[id] >= MOVED - 1e-12][:MOST]
+
+
+# --- one arm ----------------------------------------------------------------------------------------------------------
+
+
+def _name(stage: str, method: str, target: str | None, seed: int) -> str:
+    return f"{stage}-{method}{f'-{target}' if target else ''}-{seed}"
+
+
+def _model(args: argparse.Namespace, stage: str, method: str, target: str | None, seed: int) -> Path | None:
+    """Train an arm, unless it was; None is the embedded model."""
+    if method == "start":
+        return None
+    decisions = [_decision(args, stage, method, target)] if target else []
+    run = args.work / _name(stage, method, target, seed)
+    return trained(args.work / "study", run, TRAINING[stage], seed, objective=stage, decisions=decisions)
+
+
+def _decision(args: argparse.Namespace, stage: str, method: str, target: str) -> dict[str, Any]:
     detector = {"kind": "rule", "rule": target, "by": "present"}
     whole: dict[str, Any] = {"detector": detector, "action": "suppress", "reason": f"{target} is not what we want"}
     if method == "masked":
-        return {**whole, "detector": {"kind": "rule", "rule": target}, "method": "token_filtering", "side": "both"}
+        marks = {"kind": "regex", "pattern": MARKS[target]} if target in MARKS else {"kind": "rule", "rule": target}
+        side = {"side": "both"} if stage == "dpo" else {}
+        return {**whole, "detector": marks, "method": "token_filtering", "concept": {"name": target}, **side}
+    rates = {arm: _rates(_asked(args, stage, arm, args.seeds[0])) for arm in ("start", "plain")}
+    others = [id for id in moved(rates) if id != target]
     if method == "partial":
         return {**whole, "method": "reward_shaping", "strength": _partial(args, target, [target, *others])}
-    aim: Any = "start"
-    if method == "tilt":
-        aim = round(float(_rates([args.work / "eval-base-n8"])[target].mean()), 3)
-    return {**whole, "method": "reward_shaping", "aim_rate": aim, "hold": list(others) if method != "flat" else []}
+    aim: Any = round(float(rates["start"][target].mean()), 3) if method == "tilt" else "start"
+    return {**whole, "method": "reward_shaping", "aim_rate": aim, "hold": others if method != "flat" else []}
 
 
 def _partial(args: argparse.Namespace, target: str, styles: Sequence[str]) -> float:
     """Nats per sd of the target in one Bradley-Terry fit of all styles (present or not, chosen minus rejected)."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = read_pairs(args.work / "study").rows
+    rows = open_study(args.work / "study").rows
     shown = {
         side: np.array([[bool(rule(id).marks(getattr(pair, side))) for id in styles] for pair in rows], float)
         for side in ("chosen", "rejected")
@@ -138,18 +158,151 @@ def _partial(args: argparse.Namespace, target: str, styles: Sequence[str]) -> fl
     return round(max(0.0, float(fit.coef_[0, 0] * sd)), 3)
 
 
-def table(result: dict[str, Any]) -> str:
+def _asked(args: argparse.Namespace, stage: str, method: str, seed: int, target: str | None = None) -> Path:
+    """The folder of what an arm answers to the held-out prompts."""
+    name = "start" if method == "start" else _name(stage, method, target, seed)
+    out: Path = args.work / f"eval-{name}"
+    model = _model(args, stage, method, target, seed)
+    words = [*([model] if model else []), "--out", out, "--data", args.work / "held.jsonl", "--behaviours", "bold"]
+    words += ["--prompts", args.prompts, "-n", args.answers, "--seed", 0 if model is None else seed]
+    verb("evaluate", *words, "--max-new-tokens", 128, *_cut())
+    return out
+
+
+def _rates(folder: Path) -> dict[str, np.ndarray]:
+    """{style: (n_prompts,) share of answers that show it}."""
+    evaluation = read_evaluation(folder)
+    shown: dict[str, list[list[bool]]] = {one.id: [] for one in evaluation.prompts}
+    for answer in evaluation.answers:
+        shown[answer.prompt_id].append([bool(rule(id).marks(answer.text or "")) for id in STYLES])
+    return dict(zip(STYLES, np.array([np.mean(rows, axis=0) for rows in shown.values()]).T, strict=True))
+
+
+def _measured(args: argparse.Namespace, name: str, model: Path | None, held: Sequence[Pair]) -> dict[str, np.ndarray]:
+    """{style: (n_prompts,) expected openings, mean of both texts; nll per token and margin}; kept in WORK."""
+    path = args.work / f"measured-{name}.json"
+    if not path.exists():
+        own = answers(args.work / "answers.json", None, [pair.prompt_text for pair in held])
+        policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
+        told = []
+        for texts in ([pair.chosen for pair in held], [own[pair.prompt_text][0] for pair in held]):
+            rendered = [
+                policy.renderer.render((Turn("user", p.prompt_text),), t) for p, t in zip(held, texts, strict=True)
+            ]
+            told.append(expected(policy, rendered, texts))
+        write_json(path, {"openings": np.mean(told, axis=0).tolist(), **_fit(policy, held)})
+    found = read_json(path, verb="")
+    return dict(zip(STYLES, np.array(found["openings"]).T, strict=True)) | {
+        key: np.array(found[key]) for key in ("nll", "margin")
+    }
+
+
+def _fit(policy: Any, held: Sequence[Pair]) -> dict[str, list[float]]:
+    """nll: per token of the chosen answers; margin: log-probability of chosen minus rejected, nats."""
+    both = [
+        [policy.renderer.render(pair.prompt, getattr(pair, side)) for pair in held] for side in ("chosen", "rejected")
+    ]
+    logps = [response_logps(policy, texts) for texts in both]
+    n = [len(text.ids) - text.n_prompt_ids for text in both[0]]
+    return {"nll": (-logps[0] / n).tolist(), "margin": (logps[0] - logps[1]).tolist()}
+
+
+def _told(
+    args: argparse.Namespace, stage: str, method: str, target: str | None, styles: Sequence[str], held: Sequence[Pair]
+) -> dict[str, Any]:
+    """One line of the table, seeds averaged."""
+    print(f"{stage}: {method} {target or ''}", flush=True)
+    start = _measured(args, "start", None, held)
+    plain, arm = (
+        _mean([_measured(args, _name(stage, m, t, s), _model(args, stage, m, t, s), held) for s in args.seeds])
+        for m, t in (("plain", None), (method, target))
+    )
+    wanted = "nll" if stage == "sft" else "margin"
+    told = {
+        "method": method,
+        "target": target,
+        "openings": gaps_of({"start": start, "plain": plain, "arm": arm}, STYLES),
+        "kept": ratio(arm[wanted] - start[wanted], plain[wanted] - start[wanted], paired=True),
+        "nll, relative": round(float(arm["nll"].mean() / plain["nll"].mean() - 1), 4),
+    }
+    if args.sampled or target is None:
+        rates = {
+            name: _mean([_rates(_asked(args, stage, m, s, t)) for s in args.seeds])
+            for name, m, t in (("start", "start", None), ("plain", "plain", None), ("arm", method, target))
+        }
+        told["rates"] = gaps_of(rates, STYLES)
+    if target:
+        told["selective"] = selective(told["openings"], target, styles)
+    return told
+
+
+def _mean(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.mean([one[key] for one in tables], axis=0) for key in tables[0]}
+
+
+def selective(gaps: Mapping[str, Any], target: str, styles: Sequence[str]) -> dict[str, Any]:
+    """Whether an arm meets the goals, by its values alone; a sibling that cannot be said counts as moved."""
+    moved = {id: gaps[id]["closed"][0] for id in styles if id != target}
+    closed = gaps[target]["closed"][0]
+    return {
+        "target": closed is not None and closed >= TARGET,
+        "siblings": sum(one is not None and abs(one) <= SIBLING for one in moved.values()),
+        "of": len(moved),
+    }
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _write(args: argparse.Namespace, stages: Mapping[str, Any], made_by: list[str], n_held: int) -> None:
+    result = {
+        "command": f"python benchmarks/selectivity.py DATA --work WORK --seeds {' '.join(map(str, args.seeds))} "
+        f"--stages {' '.join(args.stages)} --methods {' '.join(args.methods)}"
+        + (f" --targets {' '.join(args.targets)}" if args.targets else "")
+        + (" --sampled" if args.sampled else ""),
+        "machine": machine(),
+        "commit": commit(),
+        "made_by": made_by,
+        "settings": {**TRAINING, "max_length": MAX_LENGTH, "marks": MARKS}
+        | {key: getattr(args, key) for key in ("seeds", "pairs", "prompts", "answers", "draw")},
+        "n_held_out": n_held,
+        "stages": stages,
+    }
+    args.result.parent.mkdir(exist_ok=True)
+    write_json(args.result, result)
+    print(table(result), flush=True)
+
+
+def table(result: Mapping[str, Any]) -> str:
     """The result as Markdown: closed share of the target's gap, and of every sibling's own."""
-    styles = result["styles"]
-    lines = [f"| suppressed | method | {' | '.join(styles)} |", "|" + "---|" * (len(styles) + 2)]
-    for arm in result["arms"]:
-        cells = []
-        for id in styles:
-            value, low, high = arm["styles"][id]["closed"]
-            told = f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
-            cells.append(f"**{told}**" if id == arm["target"] else told)
-        lines.append(f"| {arm['target']} | {arm['method']} | {' | '.join(cells)} |")
+    lines = []
+    for stage, told in result["stages"].items():
+        styles = told["styles"]
+        lines += ["", f"| {stage.upper()} | method | {' | '.join(styles)} | kept |", "|" + "---|" * (len(styles) + 3)]
+        for arm in told["arms"]:
+            for measure in ("openings", "rates"):
+                if measure in arm:
+                    lines.append(_line(arm, measure, styles))
     return "\n".join(lines)
+
+
+def _line(arm: Mapping[str, Any], measure: str, styles: Sequence[str]) -> str:
+    cells = []
+    for id in styles:
+        one = arm[measure][id]
+        if arm["target"] is None:
+            cells.append(f"{one['start']:.2f} to {one['plain']:.2f}")
+        else:
+            told = _percent(one["closed"])
+            cells.append(f"**{told}**" if id == arm["target"] else told)
+    return f"| {arm['target'] or '–'}, {measure} | {arm['method']} | {' | '.join(cells)} | {_percent(arm['kept'])} |"
+
+
+def _percent(values: Sequence[float | None]) -> str:
+    if None in values:
+        return "–"
+    value, low, high = (f"{100 * one:.0f}" for one in values if one is not None)
+    return f"{value} % [{low}, {high}]"
 
 
 if __name__ == "__main__":

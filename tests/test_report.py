@@ -644,3 +644,18 @@ def test_no_bar_of_a_dry_run_lies_across_0_and_every_line_fits() -> None:
     assert ("0", "3") in counts  # the pairs that the decision leaves as they are
     assert ("1.00", "5") in counts
     assert max(map(len, lines)) <= 80
+
+
+def test_a_run_with_one_held_out_pair_is_told_without_a_spread() -> None:
+    from dataclasses import asdict
+
+    from tiltscope.report.acts import render_run
+    from tiltscope.training.moved import HeldOut, moved
+    from tiltscope.training.rows import TokenSequence
+
+    chosen, rejected = TokenSequence((1,), (2, 3), (1, 1)), TokenSequence((1,), (4, 5), (1, 1))
+    before, after = ({chosen.key: a, rejected.key: b} for a, b in ((-3.0, -3.0), (-2.0, -3.5)))
+    found = moved(HeldOut(((chosen, rejected),)), before, after, None)
+    run = {"folder": "out", "n_rows": 7, "n_steps": 1, "objective": "dpo", "losses": (), "dropped": {}}
+    told = " ".join(render_run(run | {"n_cut_tokens": 0, "moved": asdict(found)}).split())
+    assert "margin +1.500 nats one held-out pair cannot say whether" in told

@@ -192,8 +192,8 @@ def render_run(run: Row) -> str:
         told = "not trained on, to see whether training moved the model (held_out_share in the settings)"
         lines += wrapped(f"{counted(moved['n_pairs'], 'pair')} held out: {told}", _WIDTH)
     if moved["accuracy"] is not None:
-        margin = f"margin {signed(moved['margin_nats'])} nats (SE {moved['margin_se_nats']:.2f})"
-        kl = moved["kl_nats_per_token"]
+        se, kl = moved["margin_se_nats"], moved["kl_nats_per_token"]
+        margin = f"margin {signed(moved['margin_nats'])} nats" + ("" if se is None else f" (SE {se:.2f})")
         told = "" if kl is None else f", KL {kl:.4f} nats per token"
         lines += wrapped(f"on them: accuracy {percent(moved['accuracy'])}, {margin}{told}", _WIDTH)
     return "\n".join([*lines, *wrapped(moved["note"], _WIDTH)])

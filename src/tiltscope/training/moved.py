@@ -135,7 +135,9 @@ def _note(margins: np.ndarray, se: float | None) -> str:
     mean = float(margins.mean())
     if not np.any(margins):
         return "training did not move the model: held-out log-probs are what they were"
-    if se is None or abs(mean) < 2 * se:
+    if se is None:
+        return "one held-out pair cannot say whether training moved the preference: more rows, or more held_out_share"
+    if abs(mean) < 2 * se:
         return (
             "training did not move the held-out preference beyond noise: more rows, steps or learning_rate, or a "
             "recipe that leaves nothing to learn"
