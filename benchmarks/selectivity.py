@@ -5,13 +5,14 @@
 DATA are real pairs (alpaca-eval). One seeded sample is trained on plainly, by SFT on its chosen side and by DPO, both
 from the embedded model, and then once for each style and method, with the same pairs in the same order. The styles of
 a stage are those layout rules whose rate plain training of the first seed moves by at least 5 points, at most the five
-that move most. Each target is suppressed back to where it was before training, by
+that move most. Each of which there is more is a target, suppressed back to where it was before training, by
 
     masked    token filtering of what begins or marks the target and nothing else (MARKS)
     flat      reward shaping, aim_rate: start, nothing held
     held      the same, with the other styles held where the pairs' labels would have them
     tilt      aim_rate as a number: the minimum-KL tilt of the starting model's own answers, the other styles held
     partial   reward shaping by the target's coefficient in one Bradley-Terry fit of all styles
+    again     nothing: plain training with another seed, the null that says what a share of a gap is worth
 
 Measured on prompts of which no pair was trained on, without sampling: expected openings (openings.py) in the held-out
 chosen answer and in the starting model's own answer, the same texts for every arm. With --sampled also rates: what a
@@ -47,6 +48,7 @@ TRAINING = {"sft": SFT, "dpo": DPO}
 MAX_LENGTH, LONGEST_PROMPT = 192, 80  # tokens trained on; words of a held-out prompt
 MOVED, MOST = 0.05, 5
 TARGET, SIBLING = 0.9, 0.1  # the goals
+AGAIN = 100  # added to the seed of the null
 METHODS = ("masked", "flat", "held", "tilt", "partial")
 MARKS = {"bold": r"(?<![^\s(\"'“])(?:\*\*|__)(?=[^\s*_])", "parentheses": r"\("}
 """What a mask of a style takes where the library's rule takes the words between the marks, too."""
@@ -80,8 +82,9 @@ def main() -> None:
         styles = moved(rates)
         stages[stage] = {"styles": styles, "rates": {id: [float(rates[a][id].mean()) for a in rates] for id in STYLES}}
         stages[stage]["arms"] = []
-        arms = [(method, id) for method in args.methods for id in styles if id in (args.targets or styles)]
-        for method, target in [("plain", None), *arms]:
+        more = [id for id in styles if rates["plain"][id].mean() > rates["start"][id].mean()]
+        arms = [(method, id) for method in args.methods for id in more if id in (args.targets or more)]
+        for method, target in [("plain", None), ("again", None), *arms]:
             stages[stage]["arms"].append(_told(args, stage, method, target, styles, held))
             _write(args, stages, made_by, len(held))
 
@@ -213,27 +216,38 @@ def _told(
     """One line of the table, seeds averaged."""
     print(f"{stage}: {method} {target or ''}", flush=True)
     start = _measured(args, "start", None, held)
+    mine = [_seeded(method, seed) for seed in args.seeds]
     plain, arm = (
-        _mean([_measured(args, _name(stage, m, t, s), _model(args, stage, m, t, s), held) for s in args.seeds])
-        for m, t in (("plain", None), (method, target))
+        _mean([_measured(args, _name(stage, m, t, s), _model(args, stage, m, t, s), held) for m, s in of])
+        for t, of in ((None, [("plain", seed) for seed in args.seeds]), (target, mine))
     )
     wanted = "nll" if stage == "sft" else "margin"
+    gaps = gaps_of({"start": start, "plain": plain, "arm": arm}, STYLES)
     told = {
         "method": method,
         "target": target,
-        "openings": gaps_of({"start": start, "plain": plain, "arm": arm}, STYLES),
+        "openings": gaps,
         "kept": ratio(arm[wanted] - start[wanted], plain[wanted] - start[wanted], paired=True),
         "nll, relative": round(float(arm["nll"].mean() / plain["nll"].mean() - 1), 4),
     }
-    if args.sampled or target is None:
+    if args.sampled or method == "plain":
         rates = {
-            name: _mean([_rates(_asked(args, stage, m, s, t)) for s in args.seeds])
-            for name, m, t in (("start", "start", None), ("plain", "plain", None), ("arm", method, target))
+            name: _mean([_rates(_asked(args, stage, m, s, t)) for m, s in of])
+            for name, t, of in (
+                ("start", None, [("start", 0)]),
+                ("plain", None, [("plain", seed) for seed in args.seeds]),
+                ("arm", target, mine),
+            )
         }
         told["rates"] = gaps_of(rates, STYLES)
     if target:
-        told["selective"] = selective(told["openings"], target, styles)
+        told["selective"] = selective(gaps, target, styles)
     return told
+
+
+def _seeded(method: str, seed: int) -> tuple[str, int]:
+    """What an arm is trained as: `again` is plain training with a seed of its own."""
+    return ("plain", AGAIN + seed) if method == "again" else (method, seed)
 
 
 def _mean(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -290,7 +304,7 @@ def _line(arm: Mapping[str, Any], measure: str, styles: Sequence[str]) -> str:
     cells = []
     for id in styles:
         one = arm[measure][id]
-        if arm["target"] is None:
+        if arm["method"] == "plain":
             cells.append(f"{one['start']:.2f} to {one['plain']:.2f}")
         else:
             told = _percent(one["closed"])
