@@ -44,10 +44,9 @@ from comparators import Claim
 from fault_data import FAULTS, Data, kind_of, lengths, make_data, parted
 from fault_table import NAMES, PLANS, goals, table
 from forced import SENTENCES, answers, ratio, read_through, trained_on, whole_sentences
-from gate import average_precision
 from judging import speaking_of
 from poison import DPO, MAX_LENGTH
-from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
+from steps import RESULTS, average_precision, commit, gaps_of, machine, one_code, trained, verb
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.hypotheses import read_hypotheses

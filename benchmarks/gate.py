@@ -46,8 +46,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,23 +55,23 @@ from typing import Any
 import numpy as np
 from discovery import _exchanged as exchanged
 from preference import Judge
-from steps import commit, machine
+from steps import average_precision, commit, machine, verb
 
 from tiltscope import stats
 from tiltscope.approval import new_leans
 from tiltscope.artifact import fingerprint, read_json, write_json
-from tiltscope.concepts import fires
+from tiltscope.concepts import Concept
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import Features
 from tiltscope.pairs import LoadSettings, Pair, load_pairs
 from tiltscope.planting import STYLES
 from tiltscope.power import Aligned, Grown, Planting, Readings, grow
 from tiltscope.sae import open_scope
+from tiltscope.screening import disparity
 from tiltscope.study import Opened, open_study
 from tiltscope.verdict import Verdict, judge_data, read_limits
 
 RESULT = Path(__file__).parent / "results" / "gate.json"
-VERB = [sys.executable, "-c", "from tiltscope.cli import run; run()"]
 LIMITS = "limits:\n  data: no new lean\n"
 SHARE, FIRST, INNOCENT = 0.05, 10, 1000
 NEAREST = {
@@ -123,7 +121,7 @@ def prepared(data: str, work: Path) -> Ground:
     study = work / "study"
     if not (study / "report.html").exists():
         options = ["--sample", 1000, "--seed", 11, "--max-length", 192, "--draws", 20]
-        subprocess.run([*VERB, "audit", data, "--out", study, *map(str, options)], check=True)
+        verb("audit", data, "--out", study, *options)
     (work / "limits.yaml").write_text(LIMITS, encoding="utf-8")
     opened = open_study(study)
     approved = as_read(Aligned.of(opened.pairs, opened.features))
@@ -293,28 +291,16 @@ def tracing(grown: Grown, found: dict[str, Any], ground: Ground) -> dict[str, fl
     }
 
 
-def disparity(features: Features, latent: int) -> np.ndarray:
-    """(n_pairs,) u of one latent."""
-    fired = [fires(side.freq[:, [latent]].tocsr()).toarray().ravel() for side in (features.chosen, features.rejected)]
-    return np.asarray(fired[0] - fired[1], np.float64)
-
-
 def traced(features: Features, found: dict[str, Any]) -> np.ndarray:
     """The rows for the strongest latent, in the order of `tiltscope trace`."""
     first = next((one for one in found["leans"] if one["latents"]), None)
     if first is None:
         return np.zeros(0, np.int64)
     latent, sign = first["latents"][0], 1 if first["direction"] == "more" else -1
-    lean = sign * disparity(features, latent)
+    lean = sign * disparity(features, [Concept("x", (latent,))]).u.toarray()[:, 0]
     drill = sign * (features.chosen.freq - features.rejected.freq)[:, [latent]].toarray().ravel()
     order = np.lexsort((-drill, -lean))
     return np.asarray(order[lean[order] > 0])
-
-
-def average_precision(order: Sequence[int] | np.ndarray, truth: np.ndarray) -> float:
-    """Average precision of rows in an order; a true row that is not in it counts as never found."""
-    hits = truth[np.asarray(order, np.int64)]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].sum() / truth.sum())
 
 
 # --- cleaning ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the training benches share: verbs as processes, a training, an evaluation, and how much of a gap an arm closes.
+"""What the benches share: verbs as processes, a training, how much of a gap an arm closes, how good an order is.
 
 Every step is a verb of the command line and resumes where it was killed. Nothing here knows what is measured.
 """
@@ -130,6 +130,12 @@ def gaps_of(means: Mapping[str, Mapping[str, np.ndarray]], ids: Sequence[str]) -
             "n_prompts": values.shape[1],
         }
     return told
+
+
+def average_precision(order: Sequence[int] | np.ndarray, truth: np.ndarray) -> float:
+    """Average precision of rows in an order; a true row that is not in it counts as never found."""
+    hits = truth[np.asarray(order, np.int64)]
+    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].sum() / truth.sum())
 
 
 def _closed(v: np.ndarray) -> np.ndarray:

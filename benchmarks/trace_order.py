@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gate import NEAREST, Ground, average_precision, candidates, prepared
-from steps import DRAWS, RESULTS, commit, machine
+from gate import NEAREST, Ground, candidates, prepared
+from steps import DRAWS, RESULTS, average_precision, commit, machine
 
 from tiltscope.artifact import write_json
 from tiltscope.concepts import Concept

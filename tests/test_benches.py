@@ -67,7 +67,7 @@ def test_poison_is_planted_in_the_share_said_on_the_chosen_side_and_never_twice(
 
 
 def test_average_precision_is_what_one_counts_by_hand_and_a_row_left_out_is_never_found() -> None:
-    ordered, truth = bench("gate").average_precision, np.array([True, False, True, False, True])
+    ordered, truth = bench("steps").average_precision, np.array([True, False, True, False, True])
     assert ordered([0, 1, 2, 3, 4], truth) == pytest.approx((1 / 1 + 2 / 3 + 3 / 5) / 3)
     assert ordered([0, 1, 2], truth) == pytest.approx((1 / 1 + 2 / 3) / 3)
     assert ordered([], truth) == 0.0
