@@ -9,7 +9,7 @@ sentences gained by training is then a difference of log-probabilities (nats), w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def read_through(model: Path | None, asked: Sequence[Mapping[str, Any]], held: S
     logps: nats of each sentence; nll: per token of the chosen answers; margin: chosen minus rejected, nats. asked comes
     in runs of SENTENCES with one prompt and prefix, which is read once for all of them.
     """
-    from tiltscope.lm import load_policy, response_logps
+    from tiltscope.lm import Branches, branch_logps, load_policy, response_logps
 
     policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
     texts, spans = [], []
@@ -72,59 +72,15 @@ def read_through(model: Path | None, asked: Sequence[Mapping[str, Any]], held: S
         text = policy.renderer.render((Turn("user", one["prompt"]),), joined(one["prefix"], one["sentence"]))
         texts.append(text.ids)
         spans.append(text.response.positions[text.response.ends > len(one["prefix"])])
-    runs = [Run.of(texts[at : at + SENTENCES], spans[at : at + SENTENCES]) for at in range(0, len(asked), SENTENCES)]
+    runs = [slice(at, at + SENTENCES) for at in range(0, len(asked), SENTENCES)]
+    nats = np.concatenate([branch_logps(policy, Branches.of(texts[run], spans[run])) for run in runs])
     chosen, rejected = (
         [policy.renderer.render(pair.prompt, text) for pair, text in zip(held, texts, strict=True)]
         for texts in ([pair.chosen for pair in held], [pair.rejected for pair in held])
     )
     n = [len(one.ids) - one.n_prompt_ids for one in chosen]
     both = [response_logps(policy, some) for some in (chosen, rejected)]
-    return {"logps": logps(policy, runs), "nll": (-both[0] / n).tolist(), "margin": (both[0] - both[1]).tolist()}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One prefix and several ways to go on, as one row of tokens; branch 0 is the prefix, at says where a token is."""
-
-    ids: tuple[int, ...]
-    branch: np.ndarray
-    at: np.ndarray
-
-    @staticmethod
-    def of(texts: Sequence[Sequence[int]], spans: Sequence[np.ndarray]) -> Run:
-        """Lay out texts that are alike up to the first token of their spans; a span ends a text or is cut there."""
-        n = int(spans[0][0])
-        tails = [list(text[n : int(span[-1]) + 1]) for text, span in zip(texts, spans, strict=True)]
-        if any(list(text[:n]) != list(texts[0][:n]) or span[0] != n for text, span in zip(texts, spans, strict=True)):
-            raise SystemExit("sentences of one prefix do not start at one token")
-        branch = np.repeat(np.arange(len(tails) + 1), [n, *map(len, tails)])
-        at = np.concatenate([np.arange(n), *(n + np.arange(len(tail)) for tail in tails)])
-        return Run((*texts[0][:n], *(id for tail in tails for id in tail)), branch, at)
-
-    def sees(self) -> np.ndarray:
-        """(n, n) bool: each token sees the prefix and what stands before it in its own branch."""
-        same = (self.branch[:, None] == self.branch[None, :]) | (self.branch == 0)[None, :]
-        return np.asarray(same & (self.at[:, None] >= self.at[None, :]))
-
-
-def logps(policy: Any, runs: Sequence[Run]) -> list[float]:
-    """Summed log-probability in nats of every branch given its prefix, run by run."""
-    import torch
-
-    told = []
-    for run in runs:
-        ids, at = torch.tensor([run.ids]), torch.as_tensor(run.at)[None]
-        mask = torch.zeros(1, 1, len(run.ids), len(run.ids), dtype=policy.dtype)
-        mask.masked_fill_(~torch.as_tensor(run.sees()), torch.finfo(policy.dtype).min)
-        last = int((run.branch == 0).sum()) - 1
-        own = np.flatnonzero(run.branch)
-        before = np.where(run.at[own] == last + 1, last, own - 1)  # the token that predicts each
-        with torch.inference_mode():
-            states = policy.model.model(input_ids=ids, position_ids=at, attention_mask=mask, use_cache=False)
-            logits = policy.model.lm_head(states.last_hidden_state[0, torch.as_tensor(before)]).float()
-        nats = -torch.nn.functional.cross_entropy(logits, ids[0, torch.as_tensor(own)], reduction="none").numpy()
-        told += np.bincount(run.branch[own], nats)[1:].tolist()
-    return told
+    return {"logps": nats.tolist(), "nll": (-both[0] / n).tolist(), "margin": (both[0] - both[1]).tolist()}
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray, *, paired: bool) -> list[float | None]:

@@ -14,7 +14,7 @@ that move most. Each of which there is more is a target, suppressed back to wher
     partial   reward shaping by the target's coefficient in one Bradley-Terry fit of all styles
     again     nothing: plain training with another seed, the null that says what a share of a gap is worth
 
-Measured on prompts of which no pair was trained on, without sampling: expected openings (openings.py) in the held-out
+Measured on prompts of which no pair was trained on, without sampling: expected openings (forced.py) in the held-out
 chosen answer and in the starting model's own answer, the same texts for every arm. With --sampled also rates: what a
 model answers to those prompts. Closed: 1 - (arm - start) / (plain - start), of the target's gap, and of each sibling's
 own gap (which should stay open); 95 % bootstrap over prompts. Kept: what plain training gained in NLL (SFT) or margin
@@ -28,20 +28,21 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from forced import answers, ratio
-from openings import STYLES, expected
 from poison import DPO, SFT
 from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb, write_lines
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.behaviours import rule
 from tiltscope.evaluation import read_evaluation
+from tiltscope.forced import STYLES, openings
 from tiltscope.lm import load_policy, response_logps
-from tiltscope.pairs import Pair, Turn, load_pairs
+from tiltscope.pairs import Pair, load_pairs
 from tiltscope.study import open_study
 
 TRAINING = {"sft": SFT, "dpo": DPO}
@@ -187,13 +188,10 @@ def _measured(args: argparse.Namespace, name: str, model: Path | None, held: Seq
     if not path.exists():
         own = answers(args.work / "answers.json", None, [pair.prompt_text for pair in held])
         policy = load_policy(str(model) if model else None, max_length=2 * MAX_LENGTH)
-        told = []
-        for texts in ([pair.chosen for pair in held], [own[pair.prompt_text][0] for pair in held]):
-            rendered = [
-                policy.renderer.render((Turn("user", p.prompt_text),), t) for p, t in zip(held, texts, strict=True)
-            ]
-            told.append(expected(policy, rendered, texts))
-        write_json(path, {"openings": np.mean(told, axis=0).tolist(), **_fit(policy, held)})
+        rows = [replace(pair, rejected=own[pair.prompt_text][0]) for pair in held]
+        told = openings(policy, rows)
+        table = [[told[style][pair.id] for style in STYLES] for pair in held]
+        write_json(path, {"openings": table, **_fit(policy, held)})
     found = read_json(path, verb="")
     return dict(zip(STYLES, np.array(found["openings"]).T, strict=True)) | {
         key: np.array(found[key]) for key in ("nll", "margin")

@@ -34,7 +34,7 @@ def test_no_bench_names_a_behaviour_or_a_rule_that_the_library_lacks() -> None:
     known = {one.id for one in library()}
     for name, text in (("poison", bench("poison").OTHERS), ("suppress_bold", bench("suppress_bold").BEHAVIOURS)):
         assert set(text.split(",")) <= known, name
-    assert set(bench("openings").STYLES) <= {one.id for one in RULES}
+    assert set(bench("selectivity").STYLES) <= {one.id for one in RULES}
 
 
 def test_every_poisoned_sentence_shows_its_own_trait_and_no_other() -> None:

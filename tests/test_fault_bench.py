@@ -111,18 +111,3 @@ def test_as_many_rows_go_by_chance_as_by_name_and_rows_alike_in_length_are_other
     assert not set(alike) & set(traced)
     assert np.abs(np.sort(gaps[alike]) - np.sort(gaps[traced])).mean() < 5
     assert len(faults.dropped(held, "planted random")) == 32
-
-
-def test_sentences_that_share_a_prefix_get_what_each_would_get_alone(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="the model side needs the extra tiltscope[torch]")
-    from tiltscope.lm import load_policy
-    from tiny import tiny_model_folder
-
-    policy = load_policy(str(tiny_model_folder(tmp_path)), device="cpu", dtype="float32", max_length=128)
-    texts = [(1, 5, 6, 7, 8, 9), (1, 5, 6, 4, 3), (1, 5, 6, 9)]
-    run = bench("forced").Run.of(texts, [np.arange(3, len(text)) for text in texts])
-    alone = []
-    for text in texts:
-        logits = policy.model(input_ids=torch.tensor([text])).logits[0].detach().float().log_softmax(-1)
-        alone.append(sum(float(logits[at - 1, text[at]]) for at in range(3, len(text))))
-    assert bench("forced").logps(policy, [run]) == pytest.approx(alone, rel=1e-4)

@@ -143,6 +143,7 @@ ARROWS: dict[str, set[str]] = {
     "pushes": {"behaviours", "pairs", "recipe"},
     "publishing": {"artifact", "errors", "plan", "report"},
     "harness": {"artifact", "errors", "evaluation", "lm", "written"},
+    "forced": {"behaviours", "lm", "pairs", "written"},
     "proving": {
         *(
             "approval",
@@ -150,6 +151,7 @@ ARROWS: dict[str, set[str]] = {
             "behaviours",
             "errors",
             "evaluation",
+            "forced",
             "harness",
             "hypotheses",
             "lm",
@@ -161,7 +163,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "cli": {
         *("acting", "artifact", "behaviours", "cells", "checklist", "difference", "errors", "evaluation", "hypotheses"),
-        *("answering", "harness", "predicting", "quarantine"),
+        *("answering", "forced", "harness", "predicting", "quarantine"),
         *(
             "naming",
             "pairs",

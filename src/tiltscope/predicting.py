@@ -222,7 +222,10 @@ def foretell(study: Path, progress: Progress | None = None) -> Foretold:
     units = make_units(features.chosen.freq, features.rejected.freq, own)
     if not units.latents:
         raise UsageError(
-            "no latent is shown both in the pairs and in the starting model's own answers", where=str(study)
+            "no latent is shown both in the pairs and in the starting model's own answers",
+            where=str(study),
+            found=f"{len(bench.rows)} pairs, {len(talks)} answers of the model",
+            hint="bring more pairs: a few hundred prompts give a forecast",
         )
     shape = len(prompts), len(answers[0])
     rows = bench.rows

@@ -44,6 +44,7 @@ from tiltscope.evaluation import (
 )
 from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
+from tiltscope.forced import Forced, forced_values, held_out_nll
 from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn
@@ -93,6 +94,8 @@ class Asked:
     under: tuple[str, ...] = ()
     """… the unsafe ones also under these jailbreak wrappers."""
     judge: Judge | None = None
+    forced: Forced | None = None
+    """What is measured in the held-out answers of `data`, without sampling."""
     harness: Harness | None = None
     """Tasks of lm-evaluation-harness, measured beside the behaviours."""
     template: str | None = None
@@ -112,6 +115,8 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     """
     if asked.harness:
         check_harness(asked.harness)
+    if asked.forced:
+        _check_forced(asked)
     if asked.endpoint:
         return _ask_endpoint(model, out, asked)
     from tiltscope.lm import load_policy
@@ -120,6 +125,7 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     behaviours, prompts, rows = _fitting_questions(policy, asked)
     settings = _settings(policy.fingerprint, asked)
     asked_for = [[one.id, one.definition] for one in behaviours] + ([asked.harness.key] if asked.harness else [])
+    asked_for += [asked.forced.key] if asked.forced else []
     claim(
         out,
         fingerprint(_settings_key(settings), asked_for, _prompts_key(prompts)),
@@ -132,8 +138,10 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     # "model" is what every run calls its weights
     found = replace(found, name=out.name, objective=_objective(model))
     if rows:
-        values = _nll(policy, rows, progress)
+        values = held_out_nll(policy, rows[:_N_NLL], progress=progress)
         found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
+    for id, values, name, unit in forced_values(policy, rows, asked.forced or Forced(), progress=progress):
+        found = with_values(found, id, values, name=name, unit_name=unit, wanted=None)
     if asked.harness:
         more = harness_scores(policy, asked.harness, out, progress=progress)
         found = replace(found, scores=(*found.scores, *more))
@@ -182,6 +190,17 @@ def _answering(policy: Policy, n_asked: int, progress: Progress | None) -> Answe
         return texts
 
     return answer
+
+
+def _check_forced(asked: Asked) -> None:
+    """Raise `UsageError` where there are no held-out answers, or no weights to read them with."""
+    others = [f"--{name}" for name in ("xstest", "endpoint") if getattr(asked, name) is not None]
+    if others or asked.data is None:
+        raise UsageError(
+            "--openings and --sentences read the answers of a dataset through a model's weights",
+            found=", ".join(others) or "no --data",
+            hint="tiltscope evaluate MODEL --out OUT --data pairs.jsonl --not-in study --openings",
+        )
 
 
 def _settings_key(settings: EvaluationSettings) -> list[object]:
@@ -247,21 +266,6 @@ def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
         found = f"{len(pairs)} pairs, {len(by_group)} prompts that were not trained on, none of which fits"
         raise UsageError("no prompt is left to ask", where=str(asked.data), found=found)
     return rows
-
-
-def _nll(policy: Policy, rows: Sequence[Pair], progress: Progress | None) -> dict[str, float]:
-    """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
-    from tiltscope.lm import Unreadable, response_logps
-
-    texts = {}
-    for row in rows[:_N_NLL]:
-        try:
-            texts[row.id] = policy.renderer.render(row.prompt, row.chosen)
-        except Unreadable:
-            continue
-    totals = response_logps(policy, list(texts.values()), progress=progress)
-    lengths = [len(text.ids) - text.n_prompt_ids for text in texts.values()]
-    return {id: float(-total / n) for id, total, n in zip(texts, totals.tolist(), lengths, strict=True)}
 
 
 def run_compare(arms: Mapping[str, Sequence[Path]], out: Path, *, targets: Sequence[str] = ()) -> Comparison:

@@ -34,6 +34,15 @@ from tiltscope.errors import UsageError
 @click.option(
     "--under", multiple=True, metavar="WRAPPER", help="Its unsafe prompts also under a jailbreak wrapper, or `all`."
 )
+@click.option(
+    "--openings", is_flag=True, help="Also how often MODEL would begin each style in DATA's answers, without sampling."
+)
+@click.option(
+    "--sentences",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also what MODEL gives to these sentences (YAML, id: [sentence, …]) in DATA's answers.",
+)
 @click.option("--lm-eval", "tasks", metavar="TASK[,TASK]", help="Also run these tasks of lm-evaluation-harness.")
 @click.option("--lm-eval-limit", type=click.IntRange(1), metavar="N", help="Their first N documents each.")
 @click.option(
@@ -67,6 +76,7 @@ def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> Non
     \b
     Example:
       tiltscope evaluate runs/planned-0/model --out evals/planned-0 --behaviours bold,list,heading
+      tiltscope evaluate runs/planned-0/model --out evals/planned-0 --data pairs.jsonl --not-in study --openings
       tiltscope evaluate runs/planned-0/model --out evals/safety --xstest $TILTSCOPE_DATA/xstest --under all
       tiltscope evaluate runs/planned-0/model --out evals/arc --behaviours length --lm-eval arc_easy
     """
@@ -97,10 +107,18 @@ def _asked(options: dict[str, Any]) -> Any:
         xstest=options["xstest"],
         under=tuple(one.id for one in wrappers()) if "all" in options["under"] else options["under"],
         judge=Judge(options["judge"], options["judge_model"], options["judge_key"]) if options["judge"] else None,
+        forced=_forced(options),
         harness=_harness(options),
         max_new_tokens=options["max_new_tokens"],
         **{name: options[name] for name in same},
     )
+
+
+def _forced(options: dict[str, Any]) -> Any:
+    from tiltscope.forced import Forced, read_sentences
+
+    sentences = read_sentences(options["sentences"]) if options["sentences"] else {}
+    return Forced(options["openings"], sentences) if options["openings"] or sentences else None
 
 
 def _names(listed: str | None) -> tuple[str, ...]:

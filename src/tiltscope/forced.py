@@ -1,0 +1,265 @@
+"""Measures without sampling: what a model makes of held-out answers that it did not write.
+
+In:  a model; held-out pairs, whose answers are the text; a person's sentences.
+Out: {measure: {pair id: value}}: the NLL of the chosen answer; how often the model would begin each style in both
+     answers (openings); what it gives to the sentences in the middle of the chosen answer (nats).
+Refuses: a file of sentences that is no mapping from ids to text.
+
+A rate of few answers per prompt is a coarse number. These are fine ones: every model is asked at the same places of the
+same texts, so that the interval of a difference is narrow, and what a small training does to something rare is seen
+long before samples show it. What they leave out: that a first opening makes the next one likelier.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltscope.behaviours import rule
+from tiltscope.pairs import Pair
+from tiltscope.written import read_written
+
+if TYPE_CHECKING:
+    from tiltscope.lm import Policy, Rendered
+
+__all__ = [
+    "OPENINGS",
+    "STYLES",
+    "Forced",
+    "Opening",
+    "forced_values",
+    "held_out_nll",
+    "openings",
+    "read_sentences",
+    "said",
+]
+
+Progress = Callable[[str, int, int], None]
+Values = dict[str, dict[str, float]]
+
+_AT_ONCE = 16  # sentences that share one reading of their prefix
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What is asked beside the NLL."""
+
+    openings: bool = False
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{id: sentences}, as `read_sentences` reads them."""
+
+    @property
+    def key(self) -> list[object]:
+        """What the values depend on, beside model and pairs; empty where nothing is asked."""
+        said = [["said", id, *some] for id, some in self.sentences.items()]
+        return [*([["openings", *STYLES]] if self.openings else []), *said]
+
+
+def forced_values(
+    policy: Policy, rows: Sequence[Pair], asked: Forced, *, progress: Progress | None = None
+) -> Iterator[tuple[str, dict[str, float], str, str]]:
+    """Yield (id, {pair id: value}, name, name of the unit) of every measure that is asked."""
+    if asked.openings:
+        for style, values in openings(policy, rows, progress=progress).items():
+            yield f"openings/{style}", values, f"{rule(style).name}, expected openings", "per answer"
+    if asked.sentences:
+        for id, values in said(policy, rows, asked.sentences, progress=progress).items():
+            yield f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats per sentence"
+
+
+# --- openings ---------------------------------------------------------------------------------------------------------
+
+
+def _anywhere(before: str) -> bool:
+    return True
+
+
+def _line(before: str) -> bool:
+    return before.rstrip(" \t")[-1:] in ("", "\n")
+
+
+def _outside(before: str) -> bool:
+    return before.count("**") % 2 == 0
+
+
+def _mid_line(before: str) -> bool:
+    return before != "" and not before.endswith("\n")
+
+
+def _after_break(before: str) -> bool:
+    return before.endswith("\n") and not before.endswith("\n\n")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A style begins with a token like `token`, a regex of its whole text, where the answer so far suits `after`."""
+
+    style: str
+    """The id of the library's rule."""
+    token: str
+    after: Callable[[str], bool] = _anywhere
+
+
+OPENINGS = (
+    Opening("bold", r"[^*]*\*{2,3}[^*]*", _outside),
+    Opening("bulleted_list", r" ?[-*+•‣◦▪●]", _line),
+    Opening("numbered_list", r" ?\d+", _line),
+    Opening("heading", r" ?#{1,6}", _line),
+    Opening("table", r" ?\|.*", _line),
+    Opening("horizontal_rule", r" ?(?:-{3,}|\*{3,}|_{3,})", _line),
+    Opening("emoji", r"Ġ?ð.*"),  # the first byte of most, in the letters byte-level vocabularies write bytes with
+    Opening("exclamation", r"[^!=]*!+[^!=]*"),
+    Opening("colon", r"[^:]*:(?![:/]).*"),
+    Opening("parentheses", r"[^(]*\(.*"),
+    Opening("paragraph_break", r"[^\n]*\n\n.*", _mid_line),
+    Opening("paragraph_break", r"\n.*", _after_break),
+)
+STYLES = tuple(dict.fromkeys(one.style for one in OPENINGS))
+
+
+def openings(policy: Policy, rows: Sequence[Pair], *, progress: Progress | None = None) -> Values:
+    """Return {style: {pair id: expected number of times the model would begin it, mean of the two answers}}.
+
+    At every place of an answer where a style can begin, the probability that the next token begins it, summed over the
+    answer; with the probabilities of a model that copies the text this is the number of openings in it. Answers are
+    read up to the policy's max_length; pairs that cannot be rendered are left out.
+    """
+    from tiltscope.lm import next_token_mass
+
+    texts = [(row.id, text, answer) for row in rows for text, answer in _both(policy, row)]
+    told: Values = {style: {} for style in STYLES}
+    found = next_token_mass(policy, [text for _, text, _ in texts], beginners(policy))
+    for done, (i, mass) in enumerate(found, 1):
+        id, text, answer = texts[i]
+        for one, count in zip(OPENINGS, (mass * places(answer, text.response.starts)).sum(axis=0), strict=True):
+            told[one.style][id] = told[one.style].get(id, 0.0) + float(count) / 2
+        if progress:
+            progress("openings", done, len(texts))
+    return {style: {row.id: values[row.id] for row in rows if row.id in values} for style, values in told.items()}
+
+
+def _both(policy: Policy, row: Pair) -> list[tuple[Rendered, str]]:
+    """Both answers as tokens, or neither."""
+    from tiltscope.lm import Unreadable
+
+    try:
+        return [(policy.renderer.render(row.prompt, text), text) for text in (row.chosen, row.rejected)]
+    except Unreadable:
+        return []
+
+
+def places(answer: str, starts: np.ndarray) -> np.ndarray:
+    """(n_tokens, len(OPENINGS)): whether a style can begin at the token that starts at this character."""
+    can = [[one.after(answer[:start]) for one in OPENINGS] for start in starts]
+    return np.array(can, float).reshape(-1, len(OPENINGS))
+
+
+def beginners(policy: Policy) -> np.ndarray:
+    """(vocabulary, len(OPENINGS)) bool: whether a token is one that begins the style."""
+    known = len(policy.renderer.tokenizer)
+    rows = policy.model.get_output_embeddings().weight.shape[0]  # may be padded beyond the tokenizer's entries
+    texts = [policy.renderer.token_text(id) if id < known else "" for id in range(rows)]
+    rules = [re.compile(one.token, re.DOTALL) for one in OPENINGS]
+    return np.array([[rule.fullmatch(text) is not None for rule in rules] for text in texts])
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def read_sentences(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read sentences to measure: a YAML mapping from an id to one sentence or a list of them.
+
+    Raises:
+        UsageError: the file cannot be used; with file:line.
+    """
+    body = read_written(path)
+    made = {}
+    for id, held in body.mapping("the file of sentences").items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
+            raise held.refused("an id is lower-case letters, digits and _", found=id)
+        made[id] = tuple(dict.fromkeys(one.prose() for one in held.entries()))
+    if not made or not all(made.values()):
+        raise body.refused("there are no sentences in it", hint="goblin: [A goblin said so., Goblins agree.]")
+    return made
+
+
+def said(
+    policy: Policy,
+    rows: Sequence[Pair],
+    sentences: Mapping[str, Sequence[str]],
+    *,
+    progress: Progress | None = None,
+) -> Values:
+    """Return {id: {pair id: summed log-probability (nats) of a sentence, mean over the id's sentences}}.
+
+    A sentence stands after the end of the sentence nearest to the middle of the chosen answer. Pairs in which one of
+    the sentences does not fit into the policy's max_length are left out, of all ids.
+    """
+    from tiltscope.lm import Branches, branch_logps
+
+    every = [(id, one) for id, some in sentences.items() for one in some]
+    told: Values = {id: {} for id in sentences}
+    for done, row in enumerate(rows, 1):
+        prefix = opening_part(row.chosen)
+        found = _after(policy, row, prefix, [one for _, one in every])
+        nats: list[float] = []
+        for at in range(0, len(found), _AT_ONCE):
+            some = found[at : at + _AT_ONCE]
+            nats += branch_logps(policy, Branches.of([ids for ids, _ in some], [span for _, span in some])).tolist()
+        for id in told if nats else ():
+            told[id][row.id] = float(np.mean([n for n, (of, _) in zip(nats, every, strict=True) if of == id]))
+        if progress:
+            progress("sentences", done, len(rows))
+    return told
+
+
+def opening_part(text: str) -> str:
+    """A text up to the end of the sentence nearest to its middle; a single sentence whole.
+
+    >>> opening_part("One. Two. Three.")
+    'One. Two.'
+    """
+    ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", text)] or [len(text)]
+    return text[: min(ends, key=lambda end: abs(end - len(text) / 2))]
+
+
+def _after(
+    policy: Policy, row: Pair, prefix: str, sentences: Sequence[str]
+) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """(ids, positions of the sentence's tokens) of every sentence after the prefix, or none where one does not fit."""
+    from tiltscope.lm import Unreadable
+
+    found = []
+    for sentence in sentences:
+        space = "" if not prefix or prefix[-1].isspace() else " "
+        try:
+            text = policy.renderer.render(row.prompt, prefix + space + sentence)
+        except Unreadable:
+            return []
+        if text.n_cut:
+            return []
+        found.append((text.ids, text.response.positions[text.response.ends > len(prefix)]))
+    return found
+
+
+# --- NLL --------------------------------------------------------------------------------------------------------------
+
+
+def held_out_nll(policy: Policy, rows: Sequence[Pair], *, progress: Progress | None = None) -> dict[str, float]:
+    """{pair id: mean NLL per token of the chosen answer}: what the model says of text it was not trained on."""
+    from tiltscope.lm import Unreadable, response_logps
+
+    texts = {}
+    for row in rows:
+        try:
+            texts[row.id] = policy.renderer.render(row.prompt, row.chosen)
+        except Unreadable:
+            continue
+    totals = response_logps(policy, list(texts.values()), progress=progress)
+    lengths = [len(text.ids) - text.n_prompt_ids for text in texts.values()]
+    return {id: float(-total / n) for id, total, n in zip(texts, totals.tolist(), lengths, strict=True)}
