@@ -163,6 +163,19 @@ def test_behaviours_of_ones_own_are_measured_beside_those_named(place: Path) -> 
     assert {one["behaviour"] for one in body["scores"]} >= {"bold", "pirate"}
 
 
+def test_openings_and_sentences_are_measured_in_held_out_answers_and_need_some(place: Path) -> None:
+    (place / "sentences.yaml").write_text("hello: [hello you, sorry what]\n")
+    words = ("--behaviours", "bold", "--openings", "--sentences", "sentences.yaml", "--max-new-tokens", 4)
+    refused = tiltscope("evaluate", "model", "--out", "eval-forced", *words, cwd=place, code=2).stderr
+    assert "found: no --data" in refused
+    data = ("--data", "pairs.jsonl", "--prompts", 4)
+    shown = tiltscope("evaluate", "model", "--out", "eval-forced", *words, *data, cwd=place).stdout
+    assert "openings/bold" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    body = json.loads((place / "eval-forced" / "evaluation.json").read_text())
+    assert {one["id"] for one in body["scores"]} >= {"bold", "nll", "openings/numbered_list", "said/hello"}
+
+
 def test_an_empty_plan_is_plain_training_and_says_so(place: Path) -> None:
     (place / "study" / "plan.yaml").write_text("format_version: 1\nmade_from: {}\ndecisions: []\n")
     for path in (place / "study" / "recipe").glob("*"):

@@ -69,7 +69,7 @@ def forced_values(
             yield f"openings/{style}", values, f"{rule(style).name}, expected openings", "per answer"
     if asked.sentences:
         for id, values in said(policy, rows, asked.sentences, progress=progress).items():
-            yield f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats per sentence"
+            yield f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats"
 
 
 # --- openings ---------------------------------------------------------------------------------------------------------
