@@ -2,7 +2,7 @@
 
     pip install 'tiltscope[bench]' && python benchmarks/figures.py
 
-Reads benchmarks/results/prediction-*.json, residual.json, discovery*.json and selectivity-flat.json, those that are
+Reads benchmarks/results/prediction-*.json, residual.json, discovery*.json and selectivity-*.json, those that are
 there; writes SVGs to docs/figures/. The same results give the same bytes. Colours: Okabe and Ito 2008, told apart
 without colour vision, and every line has a marker of its own.
 """
@@ -47,6 +47,8 @@ def main() -> None:
             "discovery": discovery,
             "discovery-hh": discovery,
             "selectivity-flat": selectivity,
+            "selectivity-sft": selective,
+            "selectivity-dpo": selective,
         }
         for name, draw in drawn.items():
             if (RESULTS / f"{name}.json").exists():
@@ -143,6 +145,32 @@ def selectivity(result: dict[str, Any]) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel("answers that show it, %")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
+    return figure
+
+
+def selective(result: dict[str, Any]) -> Figure:
+    """What each suppressed style lost of what training added to it, and what its siblings lost of theirs."""
+    ((stage, told),) = result["stages"].items()
+    arms = [arm for arm in told["arms"] if arm["method"] == "masked"]
+    figure = canvas(8, 0.6 + 0.42 * len(arms))
+    axes = figure.subplots()
+    axes.axvspan(-10, 10, color="#EEEEEE", zorder=0)
+    axes.axvspan(90, 110, color="#E3F0F8", zorder=0)
+    for place, arm in enumerate(arms):
+        for id in told["styles"]:
+            value, low, high = (100 * one for one in arm["openings"][id]["closed"])
+            mine = id == arm["target"]
+            colour, marker = (COLOURS[0], "D") if mine else (COLOURS[1], "o")
+            axes.plot([low, high], [place, place], color=colour, lw=1.2, alpha=1 if mine else 0.5, zorder=1)
+            axes.plot(value, place, marker, color=colour, ms=6 if mine else 4, zorder=2)
+    for label, colour, marker in (("the suppressed style", COLOURS[0], "D"), ("each sibling", COLOURS[1], "o")):
+        axes.plot([], [], marker, color=colour, label=label)
+    axes.set_yticks(range(len(arms)), [f"masked: {arm['target'].replace('_', ' ')}" for arm in arms])
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"taken back of what plain {stage.upper()} added to the same style, % (goal: 90 and more; siblings within 10)"
+    )
+    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
     return figure
 
 
