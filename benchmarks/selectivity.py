@@ -12,14 +12,19 @@ that move most. Each of which there is more is a target, suppressed back to wher
     held      the same, with the other styles held where the pairs' labels would have them
     tilt      aim_rate as a number: the minimum-KL tilt of the starting model's own answers, the other styles held
     partial   reward shaping by the target's coefficient in one Bradley-Terry fit of all styles
-    again     nothing: plain training with another seed, the null that says what a share of a gap is worth
 
-Measured on prompts of which no pair was trained on, without sampling: expected openings (forced.py) in the held-out
-chosen answer and in the starting model's own answer, the same texts for every arm. With --sampled also rates: what a
-model answers to those prompts. Closed: 1 - (arm - start) / (plain - start), of the target's gap, and of each sibling's
-own gap (which should stay open); 95 % bootstrap over prompts. Kept: what plain training gained in NLL (SFT) or margin
-(DPO) of held-out pairs. The goals: target >= 90 % closed, every sibling <= 10 %, either way, by value. Settings were
-fixed before any arm was trained; the bench was tried out on draw 1 with 24 pairs. Resumable: one file per arm.
+Two nulls say what a share of a gap is worth: `again`, plain training with another seed (another order of the pairs),
+and `words`, token filtering of two words that are no style, in the same order as every other arm.
+
+Measured on prompts of which no pair was trained on, without sampling: how likely a model would begin a style
+(`tiltscope evaluate --openings`) in the held-out chosen answer and in the starting model's own answer, the same texts
+for every arm. With --sampled also rates: what a model answers to those prompts. Closed: 1 - (arm - start) / (plain -
+start), of the target's gap, and of each sibling's own gap (which should stay open); 95 % bootstrap over prompts. Kept:
+what plain training gained in NLL (SFT) or margin (DPO) of held-out pairs. The goals: target >= 90 % closed, every
+sibling <= 10 %, either way, by value. Fixed before any arm was trained, but for two things that plain training showed:
+the measure, which was the expected number of openings at first and hardly moved with plain SFT (a text with a list goes
+on with a list under every model), and the null `words`, because `again` alone moved siblings by two fifths of their
+gaps. The bench was tried out on draw 1 with 24 pairs. Resumable: one file per arm.
 Writes benchmarks/results/selectivity.json.
 """
 
@@ -51,6 +56,8 @@ MOVED, MOST = 0.05, 5
 TARGET, SIBLING = 0.9, 0.1  # the goals
 AGAIN = 100  # added to the seed of the null
 METHODS = ("masked", "flat", "held", "tilt", "partial")
+NULLS = ("again", "words")
+WORDS = r"(?i)\b(?:the|of)\b"
 MARKS = {"bold": r"(?<![^\s(\"'“])(?:\*\*|__)(?=[^\s*_])", "parentheses": r"\("}
 """What a mask of a style takes where the library's rule takes the words between the marks, too."""
 
@@ -62,7 +69,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["masked", "flat"])
+    parser.add_argument("--methods", nargs="+", choices=[*NULLS, *METHODS], default=[*NULLS, "masked", "flat"])
     parser.add_argument("--targets", nargs="+", choices=STYLES, default=[], help="of the styles that move (all)")
     parser.add_argument("--sampled", action="store_true", help="rates of every arm, too; else of start and plain")
     parser.add_argument("--pairs", type=int, default=256)
@@ -84,8 +91,9 @@ def main() -> None:
         stages[stage] = {"styles": styles, "rates": {id: [float(rates[a][id].mean()) for a in rates] for id in STYLES}}
         stages[stage]["arms"] = []
         more = [id for id in styles if rates["plain"][id].mean() > rates["start"][id].mean()]
-        arms = [(method, id) for method in args.methods for id in more if id in (args.targets or more)]
-        for method, target in [("plain", None), ("again", None), *arms]:
+        targets = [id for id in more if id in (args.targets or more)]
+        arms = [(method, id) for method in args.methods for id in ([None] if method in NULLS else targets)]
+        for method, target in [("plain", None), *arms]:
             stages[stage]["arms"].append(_told(args, stage, method, target, styles, held))
             _write(args, stages, made_by, len(held))
 
@@ -127,7 +135,7 @@ def _model(args: argparse.Namespace, stage: str, method: str, target: str | None
     """Train an arm, unless it was; None is the embedded model."""
     if method == "start":
         return None
-    decisions = [_decision(args, stage, method, target)] if target else []
+    decisions = [] if method == "plain" else [_decision(args, stage, method, target or "words")]
     run = args.work / _name(stage, method, target, seed)
     return trained(args.work / "study", run, TRAINING[stage], seed, objective=stage, decisions=decisions)
 
@@ -135,8 +143,9 @@ def _model(args: argparse.Namespace, stage: str, method: str, target: str | None
 def _decision(args: argparse.Namespace, stage: str, method: str, target: str) -> dict[str, Any]:
     detector = {"kind": "rule", "rule": target, "by": "present"}
     whole: dict[str, Any] = {"detector": detector, "action": "suppress", "reason": f"{target} is not what we want"}
-    if method == "masked":
-        marks = {"kind": "regex", "pattern": MARKS[target]} if target in MARKS else {"kind": "rule", "rule": target}
+    if method in ("masked", "words"):
+        pattern = WORDS if method == "words" else MARKS.get(target)
+        marks = {"kind": "regex", "pattern": pattern} if pattern else {"kind": "rule", "rule": target}
         side = {"side": "both"} if stage == "dpo" else {}
         return {**whole, "detector": marks, "method": "token_filtering", "concept": {"name": target}, **side}
     rates = {arm: _rates(_asked(args, stage, arm, args.seeds[0])) for arm in ("start", "plain")}
@@ -183,7 +192,7 @@ def _rates(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _measured(args: argparse.Namespace, name: str, model: Path | None, held: Sequence[Pair]) -> dict[str, np.ndarray]:
-    """{style: (n_prompts,) expected openings, mean of both texts; nll per token and margin}; kept in WORK."""
+    """{style: (n_prompts,) probability of beginning it, mean of both texts; nll per token and margin}; kept in WORK."""
     path = args.work / f"measured-{name}.json"
     if not path.exists():
         own = answers(args.work / "answers.json", None, [pair.prompt_text for pair in held])
@@ -303,7 +312,7 @@ def _line(arm: Mapping[str, Any], measure: str, styles: Sequence[str]) -> str:
     for id in styles:
         one = arm[measure][id]
         if arm["method"] == "plain":
-            cells.append(f"{one['start']:.2f} to {one['plain']:.2f}")
+            cells.append(f"{100 * one['start']:.0f} to {100 * one['plain']:.0f} %")
         else:
             told = _percent(one["closed"])
             cells.append(f"**{told}**" if id == arm["target"] else told)

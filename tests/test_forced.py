@@ -23,6 +23,7 @@ from tiltscope.forced import (
     OPENINGS,
     STYLES,
     Forced,
+    first_chance,
     held_out_nll,
     opening_part,
     openings,
@@ -88,11 +89,18 @@ def policy_of(model: Path, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("says", [1.0, 0.25])
-def test_a_model_that_copies_a_text_has_as_many_openings_as_one_counts_in_it(says: float) -> None:
+def test_a_model_that_copies_a_text_begins_what_the_text_begins_as_surely_as_it_copies(says: float) -> None:
     pair = Pair("a", (Turn("user", "Say it."),), ANSWER, "nothing", "g", 1)
     told = openings(copying(says), [pair])
     found = {style: 2 * values["a"] for style, values in told.items()}  # mean of an answer and one without any
-    assert found == pytest.approx({style: says * BY_HAND[style] for style in STYLES}, abs=1e-3)
+    assert found == pytest.approx({style: says * (BY_HAND[style] > 0) for style in STYLES}, abs=1e-3)
+
+
+def test_a_style_may_begin_at_every_place_until_the_answer_begins_it_itself() -> None:
+    p = np.array([0.1, 0.0, 0.2, 0.9, 0.5])
+    assert first_chance(p, np.zeros(5, bool)) == pytest.approx(1 - 0.9 * 0.8 * 0.1 * 0.5)
+    assert first_chance(p, np.array([False, False, True, True, False])) == pytest.approx(1 - 0.9 * 0.8)
+    assert first_chance(p[:0], np.zeros(0, bool)) == 0.0
 
 
 def test_nothing_opens_where_it_cannot() -> None:
@@ -202,7 +210,7 @@ def test_a_gate_speaks_of_openings_and_sentences(model: Path, tmp_path: Path) ->
     ids = [one.id for one in found["base"].scores]
     assert ids == ["length", "nll", *(f"openings/{style}" for style in STYLES), "said/hello"]
     run_compare({name: [tmp_path / name] for name in found}, tmp_path / "comparison")
-    (tmp_path / "limits.yaml").write_text("limits:\n  openings/bold: within 1000 %\n  said/hello: within 1000\n")
+    (tmp_path / "limits.yaml").write_text("limits:\n  openings/bold: within 1000\n  said/hello: within 1000\n")
     verdict = run_gate(tmp_path / "limits.yaml", comparison=tmp_path / "comparison", study=None, out=None)
     assert [one.outcome for one in verdict.results] == ["pass", "pass"]
     (tmp_path / "limits.yaml").write_text("limits:\n  said/hello: within 0.0001\n")

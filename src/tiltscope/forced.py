@@ -1,13 +1,13 @@
 """Measures without sampling: what a model makes of held-out answers that it did not write.
 
 In:  a model; held-out pairs, whose answers are the text; a person's sentences.
-Out: {measure: {pair id: value}}: the NLL of the chosen answer; how often the model would begin each style in both
-     answers (openings); what it gives to the sentences in the middle of the chosen answer (nats).
+Out: {measure: {pair id: value}}: the NLL of the chosen answer; how likely the model would begin each style in either
+     answer (openings); what it gives to the sentences in the middle of the chosen answer (nats).
 Refuses: a file of sentences that is no mapping from ids to text.
 
 A rate of few answers per prompt is a coarse number. These are fine ones: every model is asked at the same places of the
 same texts, so that the interval of a difference is narrow, and what a small training does to something rare is seen
-long before samples show it. What they leave out: that a first opening makes the next one likelier.
+long before samples show it. What they leave out: the text that the model would write itself is other text.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def forced_values(
     """Yield (id, {pair id: value}, name, name of the unit) of every measure that is asked."""
     if asked.openings:
         for style, values in openings(policy, rows, progress=progress).items():
-            yield f"openings/{style}", values, f"{rule(style).name}, expected openings", "per answer"
+            yield f"openings/{style}", values, f"{rule(style).name} is begun", "probability"
     if asked.sentences:
         for id, values in said(policy, rows, asked.sentences, progress=progress).items():
             yield f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats"
@@ -123,24 +123,40 @@ STYLES = tuple(dict.fromkeys(one.style for one in OPENINGS))
 
 
 def openings(policy: Policy, rows: Sequence[Pair], *, progress: Progress | None = None) -> Values:
-    """Return {style: {pair id: expected number of times the model would begin it, mean of the two answers}}.
+    """Return {style: {pair id: probability that the model would begin the style, mean of the two answers}}.
 
-    At every place of an answer where a style can begin, the probability that the next token begins it, summed over the
-    answer; with the probabilities of a model that copies the text this is the number of openings in it. Answers are
-    read up to the policy's max_length; pairs that cannot be rendered are left out.
+    Along each answer, 1 - prod(1 - p) over the places where the style can begin, up to and with the first at which the
+    answer itself begins it; p is the probability of the tokens that begin it. What comes after a first opening is not
+    asked, because there nearly every model goes on. Answers are read up to the policy's max_length; pairs that cannot
+    be rendered are left out.
     """
     from tiltscope.lm import next_token_mass
 
     texts = [(row.id, text, answer) for row in rows for text, answer in _both(policy, row)]
+    begins = beginners(policy)
     told: Values = {style: {} for style in STYLES}
-    found = next_token_mass(policy, [text for _, text, _ in texts], beginners(policy))
+    found = next_token_mass(policy, [text for _, text, _ in texts], begins)
     for done, (i, mass) in enumerate(found, 1):
         id, text, answer = texts[i]
-        for one, count in zip(OPENINGS, (mass * places(answer, text.response.starts)).sum(axis=0), strict=True):
-            told[one.style][id] = told[one.style].get(id, 0.0) + float(count) / 2
+        can = places(answer, text.response.starts)
+        begun = begins[np.array(text.ids)[text.response.positions]] * can
+        for style, values in told.items():
+            mine = [number for number, one in enumerate(OPENINGS) if one.style == style]
+            chance = first_chance((mass * can)[:, mine].sum(axis=1), begun[:, mine].any(axis=1))
+            values[id] = values.get(id, 0.0) + chance / 2
         if progress:
             progress("openings", done, len(texts))
     return {style: {row.id: values[row.id] for row in rows if row.id in values} for style, values in told.items()}
+
+
+def first_chance(p: np.ndarray, begun: np.ndarray) -> float:
+    """1 - prod(1 - p) up to and with the first place that is begun.
+
+    >>> round(first_chance(np.array([0.5, 0.5, 0.5]), np.array([False, True, False])), 2)
+    0.75
+    """
+    last = int(begun.argmax()) + 1 if begun.any() else len(p)
+    return float(1 - np.prod(1 - np.minimum(p[:last], 1.0)))
 
 
 def _both(policy: Policy, row: Pair) -> list[tuple[Rendered, str]]:
