@@ -35,7 +35,7 @@ from tiltscope.errors import UsageError
     "--under", multiple=True, metavar="WRAPPER", help="Its unsafe prompts also under a jailbreak wrapper, or `all`."
 )
 @click.option(
-    "--openings", is_flag=True, help="Also how often MODEL would begin each style in DATA's answers, without sampling."
+    "--openings", is_flag=True, help="Also how likely MODEL would begin each style in DATA's answers, without sampling."
 )
 @click.option(
     "--sentences",
