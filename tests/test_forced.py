@@ -110,6 +110,9 @@ def test_nothing_opens_where_it_cannot() -> None:
     assert by_style["numbered_list"].after("so\n  ")
     for style, token in (("bulleted_list", "**"), ("bulleted_list", "---"), ("bold", "*"), ("exclamation", "!=")):
         assert not re.fullmatch(by_style[style].token, token, re.DOTALL), (style, token)
+    for token in ("ðŁĺ", "Ġð", "<0xF0>", "😀", " 🎉"):
+        assert re.fullmatch(by_style["emoji"].token, token, re.DOTALL), token
+    assert not re.fullmatch(by_style["emoji"].token, "o", re.DOTALL)
     assert set(STYLES) <= {one.id for one in RULES}
 
 

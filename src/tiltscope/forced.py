@@ -112,7 +112,8 @@ OPENINGS = (
     Opening("heading", r" ?#{1,6}", _line),
     Opening("table", r" ?\|.*", _line),
     Opening("horizontal_rule", r" ?(?:-{3,}|\*{3,}|_{3,})", _line),
-    Opening("emoji", r"Ġ?ð.*"),  # the first byte of most, in the letters byte-level vocabularies write bytes with
+    # The first byte of most, as byte-level and SentencePiece vocabularies write it, or one whole.
+    Opening("emoji", "Ġ?ð.*|<0xF0>| ?[\U0001f000-\U0001faff].*"),
     Opening("exclamation", r"[^!=]*!+[^!=]*"),
     Opening("colon", r"[^:]*:(?![:/]).*"),
     Opening("parentheses", r"[^(]*\(.*"),
