@@ -137,8 +137,9 @@ def test_on_real_answers_openings_agree_with_the_rules_of_the_library(data_dir: 
 
 
 def test_masses_are_those_of_a_softmax_by_hand(model: Path) -> None:
-    policy = policy_of(model)
-    texts = [policy.renderer.render(pair.prompt, pair.chosen) for pair in PAIRS[:3]]
+    policy = policy_of(model, max_length=600)
+    answers = [PAIRS[0].chosen, "the garden is hot. " * 40, ""]  # the second has more places than are asked at once
+    texts = [policy.renderer.render(PAIRS[0].prompt, answer) for answer in answers]
     groups = np.zeros((420, 2), bool)
     groups[5:50, 0], groups[:, 1] = True, True
     for i, mass in next_token_mass(policy, texts, groups):

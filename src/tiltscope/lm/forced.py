@@ -19,6 +19,8 @@ from tiltscope.lm.renderer import Rendered
 
 __all__ = ["Branches", "branch_logps", "next_token_mass"]
 
+_HEADS_AT_ONCE = 256  # places; a distribution over a large vocabulary is half a megabyte
+
 
 def next_token_mass(policy: Policy, texts: Sequence[Rendered], groups: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (which text, (n_tokens, n_groups) probability that the token is one of the group), longest texts first.
@@ -33,8 +35,9 @@ def next_token_mass(policy: Policy, texts: Sequence[Rendered], groups: np.ndarra
             states = policy.model.model(input_ids=padded.to(policy.device), use_cache=False).last_hidden_state
             for row, i in enumerate(batch):
                 before = torch.as_tensor(texts[i].response.positions - 1, device=policy.device)
-                logits = policy.model.lm_head(states[row, before]).float()
-                yield i, (torch.softmax(logits, dim=-1) @ member).cpu().numpy()
+                heads = (policy.model.lm_head(states[row, some]).float() for some in torch.split(before, _HEADS_AT_ONCE))
+                told = [torch.softmax(logits, dim=-1) @ member for logits in heads]
+                yield i, torch.cat(told).cpu().numpy()
 
 
 @dataclass(frozen=True)
