@@ -35,8 +35,10 @@ def next_token_mass(policy: Policy, texts: Sequence[Rendered], groups: np.ndarra
             states = policy.model.model(input_ids=padded.to(policy.device), use_cache=False).last_hidden_state
             for row, i in enumerate(batch):
                 before = torch.as_tensor(texts[i].response.positions - 1, device=policy.device)
-                heads = (policy.model.lm_head(states[row, some]).float() for some in torch.split(before, _HEADS_AT_ONCE))
-                told = [torch.softmax(logits, dim=-1) @ member for logits in heads]
+                told = []
+                for some in torch.split(before, _HEADS_AT_ONCE):
+                    logits = policy.model.lm_head(states[row, some]).float()
+                    told.append(torch.softmax(logits, dim=-1) @ member)
                 yield i, torch.cat(told).cpu().numpy()
 
 
