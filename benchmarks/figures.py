@@ -158,7 +158,10 @@ def selective(result: dict[str, Any]) -> Figure:
     axes.axvspan(90, 110, color="#E3F0F8", zorder=0)
     for place, arm in enumerate(arms):
         for id in told["styles"]:
-            value, low, high = (100 * one for one in arm["openings"][id]["closed"])
+            gap = arm["openings"][id]
+            if gap["added"][1] <= 0 <= gap["added"][2]:
+                continue  # of a gap that may be none, no share can be said
+            value, low, high = (100 * one for one in gap["closed"])
             mine = id == arm["target"]
             colour, marker = (COLOURS[0], "D") if mine else (COLOURS[1], "o")
             axes.plot([low, high], [place, place], color=colour, lw=1.2, alpha=1 if mine else 0.5, zorder=1)

@@ -263,13 +263,19 @@ def _mean(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def selective(gaps: Mapping[str, Any], target: str, styles: Sequence[str]) -> dict[str, Any]:
     """Whether an arm meets the goals, by its values alone; a sibling that cannot be said counts as moved."""
-    moved = {id: gaps[id]["closed"][0] for id in styles if id != target}
-    closed = gaps[target]["closed"][0]
+    moved = {id: closed_of(gaps[id])[0] for id in styles if id != target}
+    closed = closed_of(gaps[target])[0]
     return {
         "target": closed is not None and closed >= TARGET,
         "siblings": sum(one is not None and abs(one) <= SIBLING for one in moved.values()),
         "of": len(moved),
     }
+
+
+def closed_of(gap: Mapping[str, Any]) -> Sequence[float | None]:
+    """The closed share of a gap with its interval; of a gap that may be none, no share can be said."""
+    _, low, high = gap["added"]
+    return [None, None, None] if low <= 0 <= high else gap["closed"]
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -314,7 +320,7 @@ def _line(arm: Mapping[str, Any], measure: str, styles: Sequence[str]) -> str:
         if arm["method"] == "plain":
             cells.append(f"{100 * one['start']:.0f} to {100 * one['plain']:.0f} %")
         else:
-            told = _percent(one["closed"])
+            told = _percent(closed_of(one))
             cells.append(f"**{told}**" if id == arm["target"] else told)
     return f"| {arm['target'] or '–'}, {measure} | {arm['method']} | {' | '.join(cells)} | {_percent(arm['kept'])} |"
 

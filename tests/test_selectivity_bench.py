@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,9 @@ def test_styles_count_if_they_move_and_those_that_move_most_come_first() -> None
 
 def test_an_arm_is_selective_by_its_target_and_by_every_sibling_that_can_be_told() -> None:
     selectivity = bench("selectivity")
-    gaps = {id: {"closed": [value, 0, 1]} for id, value in (("bold", 0.93), ("colon", -0.08), ("emoji", 0.11))}
-    gaps["table"] = {"closed": [None, None, None]}
+    closed = {"bold": 0.93, "colon": -0.08, "emoji": 0.11}
+    gaps: dict[str, Any] = {id: {"closed": [one, 0, 1], "added": [0.2, 0.1, 0.3]} for id, one in closed.items()}
+    gaps["table"] = {"closed": [0.01, -9, 9], "added": [0.01, -0.02, 0.04]}  # a gap that may be none
     found = selectivity.selective(gaps, "bold", ["bold", "colon", "emoji", "table"])
     assert found == {"target": True, "siblings": 1, "of": 3}
     assert not selectivity.selective(gaps, "emoji", ["bold", "emoji"])["target"]
