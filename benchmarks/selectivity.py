@@ -13,6 +13,9 @@ that move most. Each of which there is more is a target, suppressed back to wher
     tilt      aim_rate as a number: the minimum-KL tilt of the starting model's own answers, the other styles held
     partial   reward shaping by the target's coefficient in one Bradley-Terry fit of all styles
 
+    without   no training at all: the probabilities of the plainly trained model with the target's taken away and all
+              others raised in proportion, place by place; added after masks of bold text were seen to raise lists
+
 Two nulls say what a share of a gap is worth: `again`, plain training with another seed (another order of the pairs),
 and `words`, token filtering of two words that are no style, in the same order as every other arm.
 
@@ -45,8 +48,8 @@ from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb, wr
 from tiltscope.artifact import read_json, write_json
 from tiltscope.behaviours import rule
 from tiltscope.evaluation import read_evaluation
-from tiltscope.forced import STYLES, openings
-from tiltscope.lm import load_policy, response_logps
+from tiltscope.forced import OPENINGS, STYLES, beginners, first_chance, openings, places
+from tiltscope.lm import Policy, load_policy, next_token_mass, response_logps
 from tiltscope.pairs import Pair, load_pairs
 from tiltscope.study import open_study
 
@@ -56,7 +59,7 @@ MOVED, MOST = 0.05, 5
 TARGET, SIBLING = 0.9, 0.1  # the goals
 AGAIN = 100  # added to the seed of the null
 METHODS = ("masked", "flat", "held", "tilt", "partial")
-NULLS = ("again", "words")
+NULLS, UNTRAINED = ("again", "words"), "without"
 WORDS = r"(?i)\b(?:the|of)\b"
 MARKS = {"bold": r"(?<![^\s(\"'“])(?:\*\*|__)(?=[^\s*_])", "parentheses": r"\("}
 """What a mask of a style takes where the library's rule takes the words between the marks, too."""
@@ -69,7 +72,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
-    parser.add_argument("--methods", nargs="+", choices=[*NULLS, *METHODS], default=[*NULLS, "masked", "flat"])
+    parser.add_argument(
+        "--methods", nargs="+", choices=[*NULLS, UNTRAINED, *METHODS], default=[*NULLS, "masked", "flat"]
+    )
     parser.add_argument("--targets", nargs="+", choices=STYLES, default=[], help="of the styles that move (all)")
     parser.add_argument("--sampled", action="store_true", help="rates of every arm, too; else of start and plain")
     parser.add_argument("--pairs", type=int, default=256)
@@ -191,6 +196,42 @@ def _rates(folder: Path) -> dict[str, np.ndarray]:
     return dict(zip(STYLES, np.array([np.mean(rows, axis=0) for rows in shown.values()]).T, strict=True))
 
 
+def _arm(
+    args: argparse.Namespace, stage: str, method: str, target: str | None, seed: int, held: Sequence[Pair]
+) -> dict[str, np.ndarray]:
+    """What is measured of an arm of one seed; it is trained first, unless it was."""
+    if method != UNTRAINED:
+        return _measured(args, _name(stage, method, target, seed), _model(args, stage, method, target, seed), held)
+    plain = _name(stage, "plain", None, seed)
+    path = args.work / f"measured-{plain}-without.json"
+    if not path.exists():
+        own = answers(args.work / "answers.json", None, [pair.prompt_text for pair in held])
+        policy = load_policy(str(_model(args, stage, "plain", None, seed)), max_length=2 * MAX_LENGTH)
+        texts = [(pair, text) for pair in held for text in (pair.chosen, own[pair.prompt_text][0])]
+        write_json(path, without(policy, texts).tolist())
+    tables = np.array(read_json(path, verb=""))[:, STYLES.index(str(target))]
+    made = dict(zip(STYLES, tables.reshape(len(held), 2, -1).mean(axis=1).T, strict=True))
+    whole = _measured(args, plain, None, held)
+    return made | {key: whole[key] for key in ("nll", "margin")}
+
+
+def without(policy: Policy, texts: Sequence[tuple[Pair, str]]) -> np.ndarray:
+    """(n_texts, n_targets, n_styles) probability that a style begins if the target never did, others in proportion."""
+    rendered = [policy.renderer.render(pair.prompt, text) for pair, text in texts]
+    begins = beginners(policy)
+    of = np.array([[one.style == style for style in STYLES] for one in OPENINGS], float)
+    told = np.zeros((len(texts), len(STYLES), len(STYLES)))
+    for i, mass in next_token_mass(policy, rendered, begins):
+        can = places(texts[i][1], rendered[i].response.starts)
+        p = np.minimum((mass * can) @ of, 1 - 1e-9)
+        begun = ((begins[np.array(rendered[i].ids)[rendered[i].response.positions]] * can) @ of) > 0
+        for target in range(len(STYLES)):
+            left = np.minimum(p / (1 - p[:, [target]]), 1.0)
+            left[:, target] = 0.0
+            told[i, target] = [first_chance(left[:, k], begun[:, k]) for k in range(len(STYLES))]
+    return told
+
+
 def _measured(args: argparse.Namespace, name: str, model: Path | None, held: Sequence[Pair]) -> dict[str, np.ndarray]:
     """{style: (n_prompts,) probability of beginning it, mean of both texts; nll per token and margin}; kept in WORK."""
     path = args.work / f"measured-{name}.json"
@@ -225,7 +266,7 @@ def _told(
     start = _measured(args, "start", None, held)
     mine = [_seeded(method, seed) for seed in args.seeds]
     plain, arm = (
-        _mean([_measured(args, _name(stage, m, t, s), _model(args, stage, m, t, s), held) for m, s in of])
+        _mean([_arm(args, stage, m, t, s, held) for m, s in of])
         for t, of in ((None, [("plain", seed) for seed in args.seeds]), (target, mine))
     )
     wanted = "nll" if stage == "sft" else "margin"
@@ -237,7 +278,7 @@ def _told(
         "kept": ratio(arm[wanted] - start[wanted], plain[wanted] - start[wanted], paired=True),
         "nll, relative": round(float(arm["nll"].mean() / plain["nll"].mean() - 1), 4),
     }
-    if args.sampled or method == "plain":
+    if method != UNTRAINED and (args.sampled or method == "plain"):
         rates = {
             name: _mean([_rates(_asked(args, stage, m, s, t)) for m, s in of])
             for name, t, of in (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from benches import bench
 from tiltscope.behaviours import rule
@@ -36,3 +38,22 @@ def test_an_arm_is_selective_by_its_target_and_by_every_sibling_that_can_be_told
     found = selectivity.selective(gaps, "bold", ["bold", "colon", "emoji", "table"])
     assert found == {"target": True, "siblings": 1, "of": 3}
     assert not selectivity.selective(gaps, "emoji", ["bold", "emoji"])["target"]
+
+
+def test_without_a_style_the_others_take_its_place_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    selectivity = bench("selectivity")
+    bold, exclamation, styles = (selectivity.STYLES.index(id) for id in ("bold", "exclamation", "colon"))
+    mass = np.zeros((3, len(selectivity.OPENINGS)))
+    columns = {one.style: number for number, one in enumerate(selectivity.OPENINGS)}
+    mass[:, columns["bold"]], mass[:, columns["exclamation"]] = [0.5, 0.2, 0.0], [0.1, 0.4, 0.3]
+    rendered = SimpleNamespace(
+        ids=(0, 0, 0), response=SimpleNamespace(positions=np.arange(3), starts=np.array([0, 2, 4]))
+    )
+    policy = SimpleNamespace(renderer=SimpleNamespace(render=lambda prompt, text: rendered))
+    monkeypatch.setattr(selectivity, "next_token_mass", lambda *_: iter([(0, mass)]))
+    monkeypatch.setattr(selectivity, "beginners", lambda _: np.zeros((1, len(selectivity.OPENINGS)), bool))
+    found = selectivity.without(policy, [(SimpleNamespace(prompt=()), "so so so")])[0]
+    assert found[bold, bold] == found[exclamation, exclamation] == 0
+    assert found[bold, exclamation] == pytest.approx(1 - 0.8 * 0.5 * 0.7)  # .1 / .5, .4 / .8, .3
+    assert found[exclamation, bold] == pytest.approx(1 - (1 - 0.5 / 0.9) * (1 - 0.2 / 0.6))
+    assert found[styles, bold] == pytest.approx(1 - 0.5 * 0.8)  # nothing of that style: as it was
