@@ -24,6 +24,7 @@ RESULTS, FIGURES = HERE / "results", HERE.parent / "docs" / "figures"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "osD^vPX"
 GREY = "#777777"
+LEFT = 130  # per cent; what is further left is drawn as an arrow
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -151,29 +152,35 @@ def selectivity(result: dict[str, Any]) -> Figure:
 def selective(result: dict[str, Any]) -> Figure:
     """What each suppressed style lost of what training added to it, and what its siblings lost of theirs."""
     ((stage, told),) = result["stages"].items()
-    arms = [arm for arm in told["arms"] if arm["method"] == "masked"]
-    figure = canvas(8, 0.6 + 0.42 * len(arms))
+    names = {"words": "null: two common words masked", "again": "null: another seed"}
+    arms = [arm for arm in told["arms"] if arm["method"] in ("masked", *names)]
+    arms.sort(key=lambda arm: arm["method"] != "masked")
+    measure = "rates" if all("rates" in arm for arm in arms) else "openings"
+    figure = canvas(8, 0.7 + 0.4 * len(arms))
     axes = figure.subplots()
     axes.axvspan(-10, 10, color="#EEEEEE", zorder=0)
     axes.axvspan(90, 110, color="#E3F0F8", zorder=0)
     for place, arm in enumerate(arms):
-        for id in told["styles"]:
-            gap = arm["openings"][id]
+        for number, id in enumerate(told["styles"]):
+            gap, mine = arm[measure][id], id == arm["target"]
             if gap["added"][1] <= 0 <= gap["added"][2]:
                 continue  # of a gap that may be none, no share can be said
             value, low, high = (100 * one for one in gap["closed"])
-            mine = id == arm["target"]
-            colour, marker = (COLOURS[0], "D") if mine else (COLOURS[1], "o")
-            axes.plot([low, high], [place, place], color=colour, lw=1.2, alpha=1 if mine else 0.5, zorder=1)
-            axes.plot(value, place, marker, color=colour, ms=6 if mine else 4, zorder=2)
-    for label, colour, marker in (("the suppressed style", COLOURS[0], "D"), ("each sibling", COLOURS[1], "o")):
-        axes.plot([], [], marker, color=colour, label=label)
-    axes.set_yticks(range(len(arms)), [f"masked: {arm['target'].replace('_', ' ')}" for arm in arms])
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.set_xlabel(
-        f"taken back of what plain {stage.upper()} added to the same style, % (goal: 90 and more; siblings within 10)"
+            at = place if mine else place + 0.12 * (number - 2)
+            colour = "#000000" if mine else COLOURS[number]
+            axes.plot([low, high], [at, at], color=colour, lw=1.2, alpha=1 if mine else 0.5, zorder=1)
+            marker = "D" if mine else MARKERS[number] if value >= -LEFT else "<"
+            axes.plot(max(value, -LEFT), at, marker, color=colour, ms=7 if mine else 4, zorder=2)
+    axes.plot([], [], "D", color="#000000", label="the masked style itself")
+    for number, id in enumerate(told["styles"]):
+        axes.plot([], [], MARKERS[number], color=COLOURS[number], ms=4, label=id.replace("_", " "))
+    axes.set_yticks(
+        range(len(arms)), [names.get(arm["method"], f"masked: {arm['target']}").replace("_", " ") for arm in arms]
     )
-    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize=8)
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_xlim(-LEFT - 5, 130)
+    axes.set_xlabel(f"taken back of what plain {stage.upper()} added to the same style, % (below 0: more of it)")
+    axes.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.4, 1), frameon=False, fontsize=8, handlelength=1)
     return figure
 
 
