@@ -178,7 +178,7 @@ def selective(result: dict[str, Any]) -> Figure:
         range(len(arms)), [names.get(arm["method"], f"masked: {arm['target']}").replace("_", " ") for arm in arms]
     )
     axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.set_xlim(-LEFT - 5, 130)
+    axes.set_xlim(-LEFT - 5, 175)
     axes.set_xlabel(f"taken back of what plain {stage.upper()} added to the same style, % (below 0: more of it)")
     axes.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.4, 1), frameon=False, fontsize=8, handlelength=1)
     return figure

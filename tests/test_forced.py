@@ -23,7 +23,9 @@ from tiltscope.forced import (
     OPENINGS,
     STYLES,
     Forced,
+    beginners,
     first_chance,
+    forced_scores,
     held_out_nll,
     opening_part,
     openings,
@@ -110,21 +112,18 @@ def test_nothing_opens_where_it_cannot() -> None:
     assert by_style["numbered_list"].after("so\n  ")
     for style, token in (("bulleted_list", "**"), ("bulleted_list", "---"), ("bold", "*"), ("exclamation", "!=")):
         assert not re.fullmatch(by_style[style].token, token, re.DOTALL), (style, token)
-    for token in ("ðŁĺ", "Ġð", "<0xF0>", "😀", " 🎉"):
+    for token in ("\ufffdðŁĺ", "\ufffdĠð", "\ufffd<0xF0>", "😀", " 🎉"):
         assert re.fullmatch(by_style["emoji"].token, token, re.DOTALL), token
-    assert not re.fullmatch(by_style["emoji"].token, "o", re.DOTALL)
+    assert not re.fullmatch(by_style["emoji"].token, "ð", re.DOTALL)  # a letter of Icelandic
     assert set(STYLES) <= {one.id for one in RULES}
 
 
 def test_on_real_answers_openings_agree_with_the_rules_of_the_library(data_dir: Path) -> None:
     renderer = load_renderer(max_length=4000)
     rows = load_pairs(str(data_dir / "alpaca-eval" / "pairs.jsonl.gz")).rows[:300]
-    begins = np.array(
-        [
-            [re.fullmatch(one.token, renderer.token_text(id), re.DOTALL) is not None for one in OPENINGS]
-            for id in range(len(renderer.tokenizer))
-        ]
-    )
+    rows_of_head = SimpleNamespace(weight=np.zeros((len(renderer.tokenizer), 1)))
+    model = SimpleNamespace(get_output_embeddings=lambda: rows_of_head)
+    begins = beginners(SimpleNamespace(renderer=renderer, model=model))  # type: ignore[arg-type]
     told = np.zeros((len(rows), len(STYLES)))
     for at, row in enumerate(rows):
         text = renderer.render(row.prompt, row.chosen)
@@ -220,6 +219,34 @@ def test_a_gate_speaks_of_openings_and_sentences(model: Path, tmp_path: Path) ->
     (tmp_path / "limits.yaml").write_text("limits:\n  said/hello: within 0.0001\n")
     verdict = run_gate(tmp_path / "limits.yaml", comparison=tmp_path / "comparison", study=None, out=None)
     assert verdict.results[0].outcome != "pass"
+
+
+def test_other_sentences_and_answers_cut_elsewhere_are_not_compared(model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": p.prompt[0].content, "chosen": p.chosen, "rejected": p.rejected} for p in PAIRS]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ways: dict[str, Any] = {
+        "base": {"forced": Forced(sentences={"hello": ("hello you",)})},
+        "others": {"forced": Forced(sentences={"hello": ("sorry what",)})},
+        "shorter": {"forced": Forced(sentences={"hello": ("hello you",)}), "max_length": 200},
+    }
+    for name, more in ways.items():
+        asked = Asked(behaviours=("length",), data=str(data), max_new_tokens=2, **more)
+        run_evaluate(str(model), tmp_path / name, asked)
+    for name in ("others", "shorter"):
+        with pytest.raises(UsageError, match="different"):
+            run_compare({one: [tmp_path / one] for one in ("base", name)}, tmp_path / "comparison")
+
+
+def test_sentences_for_which_no_answer_has_room_are_refused_with_what_to_do(model: Path) -> None:
+    with pytest.raises(UsageError, match="larger --max-length"):
+        forced_scores(policy_of(model, max_length=64), PAIRS, Forced(sentences={"long": ("the hot garden " * 40,)}))
+
+
+def test_a_sentence_does_not_stand_behind_the_number_of_a_list() -> None:
+    assert opening_part("First of all.\n1. Go on\n2. And on\n3. Here") == "First of all."
+    assert opening_part("Wait! 2. Then go. Then stop") == "Wait! 2. Then go."
+    assert opening_part("One thing") == "One thing"
 
 
 def test_without_held_out_answers_or_weights_nothing_is_loaded(tmp_path: Path) -> None:

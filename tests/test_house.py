@@ -143,7 +143,7 @@ ARROWS: dict[str, set[str]] = {
     "pushes": {"behaviours", "pairs", "recipe"},
     "publishing": {"artifact", "errors", "plan", "report"},
     "harness": {"artifact", "errors", "evaluation", "lm", "written"},
-    "forced": {"behaviours", "lm", "pairs", "written"},
+    "forced": {"artifact", "behaviours", "errors", "evaluation", "lm", "pairs", "written"},
     "proving": {
         *(
             "approval",

@@ -13,14 +13,17 @@ long before samples show it. What they leave out: the text that the model would 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiltscope.artifact import fingerprint
 from tiltscope.behaviours import rule
+from tiltscope.errors import UsageError
+from tiltscope.evaluation import Scores
 from tiltscope.pairs import Pair
 from tiltscope.written import read_written
 
@@ -32,7 +35,7 @@ __all__ = [
     "STYLES",
     "Forced",
     "Opening",
-    "forced_values",
+    "forced_scores",
     "held_out_nll",
     "openings",
     "read_sentences",
@@ -43,6 +46,7 @@ Progress = Callable[[str, int, int], None]
 Values = dict[str, dict[str, float]]
 
 _AT_ONCE = 16  # sentences that share one reading of their prefix
+_N_NLL = 64
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,41 @@ class Forced:
         return [*([["openings", *STYLES]] if self.openings else []), *said]
 
 
-def forced_values(
+def forced_scores(
     policy: Policy, rows: Sequence[Pair], asked: Forced, *, progress: Progress | None = None
-) -> Iterator[tuple[str, dict[str, float], str, str]]:
-    """Yield (id, {pair id: value}, name, name of the unit) of every measure that is asked."""
-    if asked.openings:
-        for style, values in openings(policy, rows, progress=progress).items():
-            yield f"openings/{style}", values, f"{rule(style).name} is begun", "probability"
-    if asked.sentences:
-        for id, values in said(policy, rows, asked.sentences, progress=progress).items():
-            yield f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats"
+) -> tuple[Scores, ...]:
+    """Return the NLL and every measure that is asked, one value per pair.
+
+    A definition says what was read: evaluations of other sentences, or of answers cut elsewhere, are not compared.
+
+    Raises:
+        UsageError: no pair has room for the sentences.
+    """
+    read = f"prompt and answer up to {policy.renderer.max_length} tokens"
+    nll = held_out_nll(policy, rows[:_N_NLL], progress=progress)
+    told = [_scores("nll", nll, "held-out NLL", "nats per token", f"NLL per token of the chosen answer; {read}")]
+    for style, values in openings(policy, rows, progress=progress).items() if asked.openings else ():
+        name = f"{rule(style).name} is begun"
+        how = fingerprint([one.token for one in OPENINGS if one.style == style])
+        definition = f"How likely the model would begin {rule(style).name}, mean of both answers; {read} ({how})"
+        told.append(_scores(f"openings/{style}", values, name, "probability", definition))
+    for id, values in said(policy, rows, asked.sentences, progress=progress).items() if asked.sentences else ():
+        some = asked.sentences[id]
+        if not values:
+            raise UsageError(
+                "no held-out answer leaves room for the sentences",
+                found=f"{len(rows)} pairs, {read}",
+                hint="a larger --max-length, or shorter sentences",
+            )
+        definition = f"Log-probability of {some[0]!r} and {len(some) - 1} more; {read} ({fingerprint(list(some))})"
+        told.append(_scores(f"said/{id}", values, f"log-probability of {id.replace('_', ' ')}", "nats", definition))
+    return tuple(told)
+
+
+def _scores(id: str, values: Mapping[str, float], name: str, unit: str, definition: str) -> Scores:
+    column = np.array([[value] for value in values.values()])
+    wanted = "less" if id == "nll" else None
+    return Scores(id, name, "value", unit, wanted, "target", definition, tuple(values), column)
 
 
 # --- openings ---------------------------------------------------------------------------------------------------------
@@ -112,8 +141,8 @@ OPENINGS = (
     Opening("heading", r" ?#{1,6}", _line),
     Opening("table", r" ?\|.*", _line),
     Opening("horizontal_rule", r" ?(?:-{3,}|\*{3,}|_{3,})", _line),
-    # The first byte of most, as byte-level and SentencePiece vocabularies write it, or one whole.
-    Opening("emoji", "Ġ?ð.*|<0xF0>| ?[\U0001f000-\U0001faff].*"),
+    # Of most the first bytes, as byte-level and SentencePiece vocabularies write what is no letter, or one whole.
+    Opening("emoji", "\ufffd(?:Ġ?ð(?!Ŀ).*|<0xF0>)| ?[\U0001f000-\U0001faff].*"),
     Opening("exclamation", r"[^!=]*!+[^!=]*"),
     Opening("colon", r"[^:]*:(?![:/]).*"),
     Opening("parentheses", r"[^(]*\(.*"),
@@ -178,11 +207,17 @@ def places(answer: str, starts: np.ndarray) -> np.ndarray:
 
 def beginners(policy: Policy) -> np.ndarray:
     """(vocabulary, len(OPENINGS)) bool: whether a token is one that begins the style."""
-    known = len(policy.renderer.tokenizer)
+    known = max(policy.renderer.tokenizer.get_vocab().values()) + 1
     rows = policy.model.get_output_embeddings().weight.shape[0]  # may be padded beyond the tokenizer's entries
-    texts = [policy.renderer.token_text(id) if id < known else "" for id in range(rows)]
+    texts = [token_text(policy.renderer.tokenizer, id) if id < known else "" for id in range(rows)]
     rules = [re.compile(one.token, re.DOTALL) for one in OPENINGS]
     return np.array([[rule.fullmatch(text) is not None for rule in rules] for text in texts])
+
+
+def token_text(tokenizer: Any, id: int) -> str:
+    """A token's text; of a part of a letter the bytes as the vocabulary writes them, behind U+FFFD."""
+    text = str(tokenizer.decode([id]))
+    return f"\ufffd{tokenizer.convert_ids_to_tokens(id)}" if "\ufffd" in text else text
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -195,13 +230,16 @@ def read_sentences(path: Path) -> dict[str, tuple[str, ...]]:
         UsageError: the file cannot be used; with file:line.
     """
     body = read_written(path)
+    example = "goblin: [A goblin said so., Goblins agree.]"
+    if not isinstance(body.value, dict):
+        raise body.refused("the file of sentences is not a mapping from ids to sentences", hint=example)
     made = {}
-    for id, held in body.mapping("the file of sentences").items():
+    for id, held in body.value.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
             raise held.refused("an id is lower-case letters, digits and _", found=id)
         made[id] = tuple(dict.fromkeys(one.prose() for one in held.entries()))
     if not made or not all(made.values()):
-        raise body.refused("there are no sentences in it", hint="goblin: [A goblin said so., Goblins agree.]")
+        raise body.refused("there are no sentences in it", hint=example)
     return made
 
 
@@ -236,12 +274,12 @@ def said(
 
 
 def opening_part(text: str) -> str:
-    """A text up to the end of the sentence nearest to its middle; a single sentence whole.
+    """A text up to the end of the sentence nearest to its middle, the number of a list being none; or the whole of it.
 
     >>> opening_part("One. Two. Three.")
     'One. Two.'
     """
-    ends = [match.end() for match in re.finditer(r"[.!?](?=\s)", text)] or [len(text)]
+    ends = [match.end() for match in re.finditer(r"(?<!\d)[.!?](?=\s|$)", text)] or [len(text)]
     return text[: min(ends, key=lambda end: abs(end - len(text) / 2))]
 
 
@@ -258,9 +296,10 @@ def _after(
             text = policy.renderer.render(row.prompt, prefix + space + sentence)
         except Unreadable:
             return []
-        if text.n_cut:
+        span = text.response.positions[text.response.ends > len(prefix)]
+        if text.n_cut or not len(span):
             return []
-        found.append((text.ids, text.response.positions[text.response.ends > len(prefix)]))
+        found.append((text.ids, span))
     return found
 
 

@@ -38,13 +38,12 @@ from tiltscope.evaluation import (
     evaluate,
     read_comparison,
     read_evaluation,
-    with_values,
     write_comparison,
     write_evaluation,
 )
 from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
-from tiltscope.forced import Forced, forced_values, held_out_nll
+from tiltscope.forced import Forced, forced_scores
 from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn
@@ -74,7 +73,6 @@ Fits = Callable[[Sequence[Turn]], bool]
 
 HELD_OUT = "data"
 _OWN_PROMPTS = ("arithmetic", "instructions", "refusal_unsafe", "refusal_safe")  # they mean nothing elsewhere
-_N_NLL = 64
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,8 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     # "model" is what every run calls its weights
     found = replace(found, name=out.name, objective=_objective(model))
     if rows:
-        values = held_out_nll(policy, rows[:_N_NLL], progress=progress)
-        found = with_values(found, "nll", values, name="held-out NLL", unit_name="nats per token", wanted="less")
-    for id, values, name, unit in forced_values(policy, rows, asked.forced or Forced(), progress=progress):
-        found = with_values(found, id, values, name=name, unit_name=unit, wanted=None)
+        forced = forced_scores(policy, rows, asked.forced or Forced(), progress=progress)
+        found = replace(found, scores=(*found.scores, *forced))
     if asked.harness:
         more = harness_scores(policy, asked.harness, out, progress=progress)
         found = replace(found, scores=(*found.scores, *more))

@@ -65,7 +65,13 @@ from tiltscope.errors import UsageError
 @click.option(
     "--max-new-tokens", default=160, show_default=True, type=click.IntRange(1), help="Where an answer is cut."
 )
-@click.option("--max-length", default=1024, show_default=True, type=click.IntRange(8), help="Tokens of a prompt.")
+@click.option(
+    "--max-length",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(8),
+    help="Tokens of a prompt, and with DATA of prompt and answer.",
+)
 @click.option("--template", metavar="NAME|FILE", help="Chat template for a model without one.")
 @click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one).")
 @click.option("--endpoint", metavar="URL", help="An OpenAI-compatible endpoint that answers, instead of weights.")
