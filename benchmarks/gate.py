@@ -246,22 +246,30 @@ def judged_bad(grown: Grown, behaviour: str, ground: Ground) -> dict[str, Any]:
     """The verdict on a bad set, the rows it names, tracing and cleaning."""
     planted = grown.signs[1] != 0
     verdict, found = gate(grown.before, grown.after, ground)
-    at = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
+    rows, named = rows_named(verdict, grown.after, planted)
+    return {
+        **told(verdict, found),
+        "by_name": behaviour in [one["concept"] for one in found["leans"][:3]],
+        **rows,
+        "tracing": tracing(grown, found, ground),
+        "cleaning": cleaning(grown, named, ground),
+    }
+
+
+def rows_named(verdict: Verdict, after: Aligned, planted: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    """How many of the rows that a verdict names are planted, and where they are."""
+    at = {pair.id: i for i, pair in enumerate(after.pairs.rows)}
     named = np.array([at[pair_id] for pair_id in verdict.results[0].pair_ids], np.int64)
     hits = planted[named]
     precision, recall = float(hits.mean()) if len(named) else 0.0, float(hits.sum() / planted.sum())
     first = int(hits[:FIRST].sum())
     return {
-        **told(verdict, found),
-        "by_name": behaviour in [one["concept"] for one in found["leans"][:3]],
         "n_named": len(named),
         "precision": precision,
         "recall": recall,
         "first": first,
         "right": verdict.outcome == "fail" and first >= 9 and precision >= 0.75 and recall >= 0.5,
-        "tracing": tracing(grown, found, ground),
-        "cleaning": cleaning(grown, named, ground),
-    }
+    }, named
 
 
 def tracing(grown: Grown, found: dict[str, Any], ground: Ground) -> dict[str, float]:
