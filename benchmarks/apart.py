@@ -141,11 +141,12 @@ def _result(args: argparse.Namespace, ground: Ground, sets: list[dict[str, Any]]
     }
 
 
-def _mean(values: Sequence[float | None]) -> dict[str, float]:
-    """The mean of what can be said, its standard error over seeds, and of how many."""
+def _mean(values: Sequence[float | None]) -> dict[str, float | None]:
+    """The mean of what can be said, its standard error over seeds, and of how many; None of too few."""
     said = np.array([one for one in values if one is not None])
-    se = said.std(ddof=1) / len(said) ** 0.5 if len(said) > 1 else float("nan")
-    return {"mean": round(float(said.mean()), 3), "se": round(float(se), 3), "n": len(said)}
+    mean = round(float(said.mean()), 3) if len(said) else None
+    se = round(float(said.std(ddof=1) / len(said) ** 0.5), 3) if len(said) > 1 else None
+    return {"mean": mean, "se": se, "n": len(said)}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -157,7 +158,8 @@ def table(result: Mapping[str, Any]) -> str:
     lines += ["", "| order of rows | average precision, mean | se | seeds | where blocked |", "|---|---|---|---|---|"]
     for name, one in result["rows"].items():
         there = result["rows where blocked"][name]["mean"]
-        lines.append(f"| {name} | {one['mean']:.2f} | {one['se']:.2f} | {one['n']} | {there:.2f} |")
+        cells = ["–" if value is None else f"{value:.2f}" for value in (one["mean"], one["se"], there)]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {one['n']} | {cells[2]} |")
     return "\n".join([*lines, "", f"rows named: {result['named']}"])
 
 
