@@ -120,7 +120,7 @@ def _run(seed: int, ground: Halved) -> dict[str, Any]:
         except UsageError:  # too few pairs there can carry it
             continue
         planted = grown.signs[0] != 0
-        verdict, found = gate(approved, grown.after, ground)
+        verdict, found = gate(approved, grown.after, ground.work)
         at = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
         turned = np.zeros(len(planted), bool)
         turned[rng.sample(np.flatnonzero(planted).tolist(), n_pairs // 2)] = True
@@ -130,8 +130,8 @@ def _run(seed: int, ground: Halved) -> dict[str, Any]:
             "n_planted": int(planted.sum()),
             "n_read": len(grown.read_rows(0)),
             "bad": told(verdict, found) | rows_named(verdict, grown.after, planted)[0],
-            "clean": told(*gate(approved, exchanged(grown.after, turned), ground)),
-            "untouched": told(*gate(approved, rest, ground)),
+            "clean": told(*gate(approved, exchanged(grown.after, turned), ground.work)),
+            "untouched": told(*gate(approved, rest, ground.work)),
             "rows": _orders([at[row["pair_id"]] for row in found["rows"]], grown.after, planted, trait),
             "seconds": round(time.monotonic() - start, 1),
         }

@@ -223,17 +223,17 @@ def _run(seed: int, ground: Ground) -> dict[str, Any]:
     return {
         **facts,
         "bad": judged_bad(made.bad, f"B-{NEAREST.get(made.trait, made.trait)}", ground),
-        "clean": told(*gate(ground.approved, made.clean, ground)),
-        "fresh": told(*gate(old, new, ground)),
+        "clean": told(*gate(ground.approved, made.clean, ground.work)),
+        "fresh": told(*gate(old, new, ground.work)),
         "seconds": round(time.monotonic() - start, 1),
     }
 
 
-def gate(approved: Aligned, candidate: Aligned, ground: Ground) -> tuple[Verdict, dict[str, Any]]:
+def gate(approved: Aligned, candidate: Aligned, work: Path) -> tuple[Verdict, dict[str, Any]]:
     """The product's own verdict on a candidate, and what it rests on."""
-    old, new = (Opened(ground.work, one.pairs, one.features) for one in (approved, candidate))
+    old, new = (Opened(work, one.pairs, one.features) for one in (approved, candidate))
     found = new_leans(old, new)
-    limits = read_limits(ground.work / "limits.yaml")
+    limits = read_limits(work / "limits.yaml")
     return judge_data(limits, [], study="candidate", fingerprint=fingerprint(found), new=found), found
 
 
@@ -245,7 +245,7 @@ def told(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
 def judged_bad(grown: Grown, behaviour: str, ground: Ground) -> dict[str, Any]:
     """The verdict on a bad set, the rows it names, tracing and cleaning."""
     planted = grown.signs[1] != 0
-    verdict, found = gate(grown.before, grown.after, ground)
+    verdict, found = gate(grown.before, grown.after, ground.work)
     rows, named = rows_named(verdict, grown.after, planted)
     return {
         **told(verdict, found),
@@ -280,7 +280,7 @@ def tracing(grown: Grown, found: dict[str, Any], ground: Ground) -> dict[str, fl
     rows = tuple(replace(pair, id=id) for pair, id in zip(grown.after.pairs.rows, anew, strict=True))
     unknown = Aligned(replace(grown.after.pairs, rows=rows), replace(features, pair_ids=anew))
     at = {id: i for i, id in enumerate(anew)}
-    any_row = [at[row["pair_id"]] for row in gate(grown.before, unknown, ground)[1]["rows"]]
+    any_row = [at[row["pair_id"]] for row in gate(grown.before, unknown, ground.work)[1]["rows"]]
     here = {pair.id: i for i, pair in enumerate(grown.after.pairs.rows)}
     new_row = [here[row["pair_id"]] for row in found["rows"]]
     longer = np.argsort(features.rejected.n_tokens - features.chosen.n_tokens, kind="stable")
@@ -318,7 +318,7 @@ def cleaning(grown: Grown, named: np.ndarray, ground: Ground) -> dict[str, Any]:
     """Take the named rows out, gate again, and ask what is left of the wanted preference."""
     kept = np.setdiff1d(np.arange(len(grown.signs[0])), named)
     cleaned = part(grown.after, kept)
-    verdict, _ = gate(grown.before, cleaned, ground)
+    verdict, _ = gate(grown.before, cleaned, ground.work)
     judge = ground.judge
     right = judge.right(grown.after.pairs.rows), judge.right(cleaned.pairs.rows)
     return {
