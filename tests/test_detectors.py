@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tiltscope.detectors import (
     fit_probe,
     measure_quality,
     merge_spans,
+    on_one_line,
     require_quality,
     standardise,
     text_marks,
@@ -239,6 +241,33 @@ def test_a_rule_can_mark_the_sentence_it_stands_in() -> None:
     spec = DetectorSpec("regex", "goblins?", sentences=True)
     assert text_marks(spec, "Fine. Goblins? No, goblins win. Yes.") == ((15, 31),)
     assert spec.bare == DetectorSpec("regex", "goblins?").bare
+
+
+LISTED = "**Note** this\n- **one** and **two**\n- three\n\n1. **four**\n**five**"
+
+
+def test_a_rule_marks_the_child_in_its_parent_or_the_parent_without_its_child() -> None:
+    items = DetectorSpec("rule", "bulleted_list")
+    inside, outside = replace(BOLD, on_lines_with=items), replace(BOLD, on_lines_without=items)
+    assert [LISTED[a:b] for a, b in text_marks(inside, LISTED)] == ["**one**", "**two**"]
+    assert [LISTED[a:b] for a, b in text_marks(outside, LISTED)] == ["**Note**", "**four**", "**five**"]
+    assert set(text_marks(inside, LISTED)) | set(text_marks(outside, LISTED)) == set(text_marks(BOLD, LISTED))
+    neither = replace(outside, on_lines_without=DetectorSpec("regex", r"^(?:-|\d+\.) "))
+    assert [LISTED[a:b] for a, b in text_marks(neither, LISTED)] == ["**Note**", "**five**"]
+    both = replace(inside, on_lines_without=DetectorSpec("regex", "two"))
+    assert text_marks(both, LISTED) == ()
+    assert "on lines with rule bulleted_list" in inside.shown
+    assert inside.bare != BOLD.bare != outside.bare
+
+
+def test_what_spans_lines_stands_on_each_of_them_and_line_ends_at_its_rim_on_none() -> None:
+    text = "one\ntwo\n\nthree\nfour"
+    two, three = text.index("two"), text.index("three")
+    spans = [(2, two + 1), (two + 3, three), (three - 1, three + 2), (three, len(text))]
+    assert on_one_line(text, spans, [(0, 1)]) == [True, False, False, False]
+    assert on_one_line(text, spans, [(two, two + 1)]) == [True, True, False, False]  # a blank line begins at its end
+    assert on_one_line(text, spans, [(three + 1, three + 2)]) == [False, False, True, True]
+    assert on_one_line("", [], []) == []
 
 
 def test_words_grow_whole_and_spans_join() -> None:

@@ -272,6 +272,23 @@ def test_every_field_of_a_decision_is_read(tmp_path: Path) -> None:
     assert one.place.endswith(f"plan.yaml:{one.line}")
 
 
+def test_a_rule_may_be_told_on_which_lines_it_counts_and_only_by_a_rule_or_a_pattern(tmp_path: Path) -> None:
+    bold = {"kind": "rule", "rule": "bold"}
+    inside = bold | {"on_lines_with": {"rule": "bulleted_list"}}
+    outside = bold | {"on_lines_without": {"pattern": "^- "}}
+    (one,) = load(tmp_path, entry(detector=inside)).active
+    (other,) = load(tmp_path, entry(detector=outside)).active
+    assert one.detector is not None
+    assert other.detector is not None
+    assert one.detector.on_lines_with == DetectorSpec("rule", "bulleted_list")
+    assert other.detector.on_lines_without == DetectorSpec("regex", "^- ")
+    assert "one of the two" in refusal(tmp_path, entry(detector=bold | {"on_lines_with": {}})).what
+    latents = {"kind": "latent", "latent": 812, "on_lines_with": {"rule": "bulleted_list"}}
+    assert "on_lines_with" in str(refusal(tmp_path, entry(detector=latents)))
+    refused = refusal(tmp_path, entry(detector=bold | {"on_lines_with": {"rule": "bulleted"}}))
+    assert "bulleted_list" in str(refused.hint)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_loads_with_the_strength_it_has(tmp_path: Path, method: str) -> None:
     has_none = method in ("token_filtering", "inoculation_prompting")

@@ -321,7 +321,8 @@ def _instructed(decision: Decision, scored: Scored, instruction: str, bench: Ben
 
 def _uplift(decision: Decision, spec: DetectorSpec, bench: Bench) -> dict[str, float]:
     """How much more of the concept answers show under each instruction; one that the plan fixes is taken as it is."""
-    named = rule(spec.source).name if spec.kind == "rule" else decision.name.partition(":")[0]
+    by_rule = spec.kind == "rule" and not spec.lines
+    named = rule(spec.source).name if by_rule else decision.name.partition(":")[0]
     told = decision.candidates or tuple(text.format(named) for text in INSTRUCTIONS)
     if len(told) == 1:
         return {told[0]: float("nan")}

@@ -389,4 +389,6 @@ def draft_gate(limits: Path, study: Path | None) -> Path:
 def _behaviour_of(decision: Decision, rules: Mapping[str, str | None]) -> str | None:
     """The rule a decision is about: that of its detector, or the one its finding is named after."""
     spec = decision.detector
-    return spec.source if spec is not None and spec.kind == "rule" else rules.get(decision.hypothesis or "")
+    if spec is not None and spec.kind == "rule":
+        return None if spec.lines else spec.source  # a limit speaks of the rule everywhere, the decision does not
+    return rules.get(decision.hypothesis or "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tiltscope.detectors.detect import Inputs, detect, whole_direction
 from tiltscope.detectors.fitted import Probe, TokenVectors, fit_direction, fit_probe
 from tiltscope.detectors.quality import ENOUGH_AUROC, ENOUGH_F1, best_threshold, measure_quality, require_quality
-from tiltscope.detectors.spans import merge_spans, whole_sentences, whole_words
+from tiltscope.detectors.spans import merge_spans, on_one_line, whole_sentences, whole_words
 from tiltscope.detectors.textual import text_marks, text_scores
 from tiltscope.detectors.types import Detection, Quality, standardise
 
@@ -29,6 +29,7 @@ __all__ = [
     "fit_probe",
     "measure_quality",
     "merge_spans",
+    "on_one_line",
     "require_quality",
     "standardise",
     "text_marks",

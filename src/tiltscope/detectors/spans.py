@@ -1,4 +1,4 @@
-"""Character spans: joined, and grown to whole words or sentences.
+"""Character spans: joined, grown to whole words or sentences, and which stand on one line.
 
 In:  (start, end) offsets of a text, the text.
 Out: sorted spans that do not overlap.
@@ -8,6 +8,7 @@ Refuses: nothing; empty spans vanish.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,15 @@ import numpy as np
 from tiltscope.features import Features, TokenTable
 from tiltscope.recipe import Spans
 
-__all__ = ["latent_spans", "merge_spans", "n_characters", "token_spans", "whole_sentences", "whole_words"]
+__all__ = [
+    "latent_spans",
+    "merge_spans",
+    "n_characters",
+    "on_one_line",
+    "token_spans",
+    "whole_sentences",
+    "whole_words",
+]
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 _SENTENCE = re.compile(r"\S(?:[^\n]*?[.!?…]+[\"'”’)\]*_]*(?=\s|\Z)|[^\n]*)")
@@ -59,6 +68,26 @@ def whole_sentences(text: str, spans: Sequence[tuple[int, int]]) -> Spans:
     ((5, 29),)
     """
     return merge_spans([*spans, *_touched(_SENTENCE, text, merge_spans(spans))])
+
+
+def on_one_line(text: str, spans: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return for each span whether a line that it touches is touched by one of the others.
+
+    Line ends at the rim of a span belong to no line of it, unless it is nothing else.
+
+    >>> on_one_line("- **a** b\\n**c**", [(2, 7), (10, 15)], [(0, 2)])
+    [True, False]
+    """
+    ends = [at for at, letter in enumerate(text) if letter == "\n"]
+    taken = {line for span in others for line in _lines(text, span, ends)}
+    return [not taken.isdisjoint(_lines(text, span, ends)) for span in spans]
+
+
+def _lines(text: str, span: tuple[int, int], ends: Sequence[int]) -> range:
+    body = text[span[0] : span[1]]
+    rim = (len(body) - len(body.lstrip("\n")), len(body) - len(body.rstrip("\n"))) if body.strip("\n") else (0, 0)
+    start, end = span[0] + rim[0], span[1] - rim[1]
+    return range(bisect_left(ends, start), bisect_left(ends, max(start, end - 1)) + 1)
 
 
 def _touched(part: re.Pattern[str], text: str, spans: Spans) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tiltscope.behaviours import rule
-from tiltscope.detectors.spans import merge_spans, whole_sentences, whole_words
+from tiltscope.detectors.spans import merge_spans, on_one_line, whole_sentences, whole_words
 from tiltscope.errors import UsageError
 from tiltscope.plan import DetectorSpec
 from tiltscope.recipe import Spans
@@ -31,14 +31,19 @@ _FAILURES = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError
 def text_marks(spec: DetectorSpec, text: str) -> Spans:
     """Return the spans of a text that a rule or a regular expression matches (empty matches are left out).
 
-    In a regular expression ^ and $ match at every line, as in the library's rules.
+    In a regular expression ^ and $ match at every line, as in the library's rules. Where the detector names lines, the
+    spans on others are left out, before what is left grows over words or sentences.
     """
     found: Sequence[tuple[int, int]]
     if spec.kind == "rule":
         found = rule(spec.source).marks(text)
     else:
         found = [match.span() for match in re.finditer(spec.source, text, re.MULTILINE)]
-    return grown(spec, text, merge_spans(found))
+    spans = merge_spans(found)
+    for word, other in spec.lines:
+        beside = on_one_line(text, spans, text_marks(other, text) if spans else ())
+        spans = tuple(span for span, held in zip(spans, beside, strict=True) if held == (word == "with"))
+    return grown(spec, text, spans)
 
 
 def grown(spec: DetectorSpec, text: str, spans: Spans) -> Spans:

@@ -21,13 +21,14 @@ Kind = Literal["concept", "latent", "direction", "probe", "rule", "regex", "call
 KINDS: tuple[Kind, ...] = ("concept", "latent", "direction", "probe", "rule", "regex", "callable")
 
 _FITTED = ("positive", "negative", "labels", "layer", "level", "words", "sentences", "threshold", "check")
+_LINES = ("on_lines_with", "on_lines_without")
 _KEYS: dict[str, tuple[str, ...]] = {
     "concept": ("id", "latents", "name", "words", "sentences", "threshold", "check"),
     "latent": ("latent", "words", "sentences", "threshold", "check"),
     "direction": _FITTED,
     "probe": _FITTED,
-    "rule": ("rule", "by", "words", "sentences", "check"),
-    "regex": ("pattern", "by", "words", "sentences", "check"),
+    "rule": ("rule", "by", *_LINES, "words", "sentences", "check"),
+    "regex": ("pattern", "by", *_LINES, "words", "sentences", "check"),
     "callable": ("function", "check"),
 }
 
@@ -47,6 +48,11 @@ class DetectorSpec:
     """direction, probe: fitted on single tokens, or on the mean of a response."""
     layer: int | None = None
     """direction, probe: the layer whose vectors are used; None leaves it to the study's scope."""
+    on_lines_with: DetectorSpec | None = None
+    """rule, regex: what stands on a line on which this rule or regex matches, too, and nothing else: a child in its
+    parent."""
+    on_lines_without: DetectorSpec | None = None
+    """rule, regex: what stands on a line on which this rule or regex does not match: a parent without its child."""
     words: bool = False
     """Whole words are marked where any token of them is."""
     sentences: bool = False
@@ -80,7 +86,15 @@ class DetectorSpec:
         if self.latents:
             numbers = ", ".join(str(latent) for latent in self.latents[:6])
             return f"{self.kind} of latents {numbers}{' …' if len(self.latents) > 6 else ''}"
-        return f"{self.kind} {self.source}".strip()
+        lines = [f" on lines {word} {other.shown}" for word, other in self.lines]
+        return f"{self.kind} {self.source}{''.join(lines)}".strip()
+
+    @property
+    def lines(self) -> tuple[tuple[Literal["with", "without"], DetectorSpec], ...]:
+        """What must match, and what must not, on the lines where it marks."""
+        both: tuple[tuple[Literal["with", "without"], DetectorSpec | None], ...]
+        both = ("with", self.on_lines_with), ("without", self.on_lines_without)
+        return tuple((word, other) for word, other in both if other is not None)
 
 
 def read_spec(detector: Written | None, concept: Written | None) -> DetectorSpec | None:
@@ -102,6 +116,8 @@ def read_spec(detector: Written | None, concept: Written | None) -> DetectorSpec
     return replace(
         spec,
         by=_word(detector, "by", ("share", "present")),
+        on_lines_with=_text_rule(detector, "on_lines_with"),
+        on_lines_without=_text_rule(detector, "on_lines_without"),
         words=bool((held := detector.get("words")) and held.flag("words")),
         sentences=bool((held := detector.get("sentences")) and held.flag("sentences")),
         threshold=held.number("threshold") if (held := detector.get("threshold")) else None,
