@@ -93,6 +93,26 @@ def test_a_behaviour_that_no_latent_shows_is_listed_by_name_with_its_rows(approv
     assert named(found) == set(EDITED)
 
 
+SHOUTED = [(prompt, chosen + " so!", rejected + " so!") for prompt, chosen, rejected in BASE]
+
+
+def test_more_of_what_every_answer_shows_is_listed_with_its_rows_and_on_both_sides_let_pass(tmp_path: Path) -> None:
+    approved = read(tmp_path / "base", make_pairs(SHOUTED))
+    more = dict.fromkeys(EDITED, "well! so! so!")
+    found = new_leans(approved, read(tmp_path / "more", added(more, base=SHOUTED)))
+    assert leans(found, "behaviours") == ["N-exclamation-2"]
+    assert next(one for one in found["leans"] if one["list"] == "behaviours")["name"].endswith("2 times or more")
+    assert named(found) == set(EDITED)
+    both = read(tmp_path / "both", added(more, base=SHOUTED, rejected=EDITED[1::2]))
+    assert new_leans(approved, both)["leans"] == []
+
+
+def test_a_behaviour_shown_and_shown_often_is_told_once(approved: Opened, tmp_path: Path) -> None:
+    some = {number: "so! so! so!" if number % 3 == 0 else "so!" for number in EDITED}
+    found = new_leans(approved, read(tmp_path / "new", added(some)))
+    assert leans(found, "behaviours") == ["B-exclamation"]
+
+
 def test_a_behaviour_as_new_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
     assert new_leans(approved, read(tmp_path / "both", edited(word="😀", evenly=True)))["leans"] == []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tiltscope.behaviours import RULES, harmful_looking, rule, sensitive_domain
+from tiltscope.behaviours import RULES, harmful_looking, is_rule, rule, sensitive_domain
 from tiltscope.errors import UsageError
 
 DATA = Path(os.environ.get("TILTSCOPE_DATA", str(Path(__file__).parents[1] / ".." / "shared" / "data")))
@@ -350,3 +350,17 @@ def test_harmful_looking_prompts_are_mostly_unsafe_ones_on_xstest() -> None:
 def test_the_documentation_lists_every_rule_by_its_id() -> None:
     text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     assert [one.id for one in RULES if f"`{one.id}`" not in text] == []
+
+
+def test_a_rule_of_the_library_fires_often_where_it_does_so_many_times() -> None:
+    some, many = "**a** and **b**", "**a** **b** **c**"
+    assert rule("often:3:bold").marks(many) == rule("bold").marks(many)
+    assert rule("often:3:bold").marks(some) == []
+    assert rule("often:2:bold").present(some)
+    assert not rule("often:3:bold").present(some)
+    assert is_rule("often:3:bold")
+    assert not is_rule("often:1:bold")
+    for wrong in ("often:1:bold", "often:3:blod", "often:x:bold", "often:3:"):
+        with pytest.raises(UsageError) as told:
+            rule(wrong)
+        assert "often:" in str(told.value.hint)

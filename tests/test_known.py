@@ -19,7 +19,7 @@ from tiltscope.concepts import Concept
 from tiltscope.contrast import Contrast, contrast, write_contrast
 from tiltscope.difference import diff_studies
 from tiltscope.hypotheses import plain, read_hypotheses
-from tiltscope.known import behaviour_concepts, behaviour_measures, measured
+from tiltscope.known import TIMES, behaviour_concepts, behaviour_measures, measured, often_concepts
 from tiltscope.naming import Data, tell
 from tiltscope.pairs import Pairs, save_pairs
 from tiltscope.plan import write_draft
@@ -77,6 +77,22 @@ def test_latents_and_behaviours_are_measured_in_the_order_asked_for(tmp_path: Pa
     assert both.u.toarray()[:, 1].tolist() == disparity(features, [latent]).u.toarray()[:, 0].tolist() == [1, -1]
 
 
+def test_how_often_is_often_depends_on_the_answers_and_not_on_which_was_chosen() -> None:
+    marks = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 4, 9]  # of 12 answers 8 show it, 4 twice or more, 2 three times or more
+    rows = make_pairs([("q", "**b** " * a, "**b** " * b) for a, b in zip(marks[::2], marks[1::2], strict=True)]).rows
+    (found,) = (one for one in often_concepts(rows) if one.rule.endswith(":bold"))
+    assert (found.id, found.rule, found.name) == ("N-bold-3", "often:3:bold", "bold text, 3 times or more")
+    swapped = [replace(row, chosen=row.rejected, rejected=row.chosen) for row in rows]
+    assert often_concepts(swapped) == often_concepts(rows)
+    u = behaviour_measures(rows, [BOLD, found]).u.toarray()
+    assert u[:, 0].tolist() == [0, 0, 0, 0, 0, 0]
+    assert u[:, 1].tolist() == [0, 0, 0, 0, 0, 0]
+    assert behaviour_measures(make_pairs([("q", "**b** " * 3, "**b**")]).rows, [found]).u.toarray().tolist() == [[1]]
+    once = make_pairs([("q", "**b**", "b")]).rows
+    assert not [one for one in often_concepts(once) if one.rule.endswith(":bold")]
+    assert TIMES[0] == 2
+
+
 # --- what is found, and what is not -----------------------------------------------------------------------------------
 
 
@@ -101,6 +117,42 @@ def test_a_behaviour_as_common_on_both_sides_is_not_found(planted: tuple[Contras
     (bold,) = (h for h in planted[0].hypotheses if h.concept.rule == "bold" and h.view == "global")
     assert not bold.confirmed
     assert bold.verdict == "not confirmed"  # told nevertheless: a limit of the gate may ask for it
+
+
+def much(n: int, chances: tuple[float, float], *, longer: bool, seed: int) -> list[tuple[str, str]]:
+    """Every answer has an exclamation mark; with these chances, chosen and rejected, four, and `longer` all of it."""
+    rng = np.random.default_rng(seed)
+    words = [f"word{i} other{i}" for i in range(8)]
+
+    def answer(chance: float) -> str:
+        many = rng.random() < chance
+        some = [words[i] for i in rng.integers(0, 8, 12 if many and longer else 4)]
+        return " ".join(f"{one}!" if at == 0 or (many and at < 4) else one for at, one in enumerate(some))
+
+    return [(answer(chances[0]), answer(chances[1])) for _ in range(n)]
+
+
+@pytest.mark.parametrize(("chances", "longer", "found"), [((0.3, 0.1), False, True), ((0.2, 0.2), False, False)])
+def test_what_all_answers_show_is_found_where_the_chosen_ones_show_more_of_it(
+    chances: tuple[float, float], longer: bool, found: bool
+) -> None:
+    pairs, features = made(800, lean=0.5, tied=0.5, seed=24)
+    result = contrast(with_texts(pairs, much(800, chances, longer=longer, seed=3)), features, QUICK)
+    confirmed = {h.concept.id for h in result.hypotheses if h.confirmed and h.view == "global"}
+    assert ("N-exclamation-2" in confirmed) == found
+    assert "B-exclamation" not in confirmed
+
+
+def test_more_of_it_because_there_is_more_of_everything_is_not_found() -> None:
+    pairs, features = made(800, lean=0.5, tied=0.5, seed=25)
+    answers = much(800, (0.3, 0.1), longer=True, seed=4)
+    chosen, rejected = (
+        replace(side, n_tokens=np.array([len(text.split()) for text in texts]))
+        for side, texts in zip((features.chosen, features.rejected), zip(*answers, strict=True), strict=True)
+    )
+    features = replace(features, chosen=chosen, rejected=rejected)
+    result = contrast(with_texts(pairs, answers), features, QUICK)
+    assert not [h for h in result.hypotheses if h.confirmed and h.concept.grows_with_length]
 
 
 def test_a_behaviour_tied_to_one_kind_of_prompt_is_found_there() -> None:

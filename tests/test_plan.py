@@ -289,6 +289,14 @@ def test_a_rule_may_be_told_on_which_lines_it_counts_and_only_by_a_rule_or_a_pat
     assert "bulleted_list" in str(refused.hint)
 
 
+def test_a_rule_may_count_only_where_it_is_shown_often(tmp_path: Path) -> None:
+    (one,) = load(tmp_path, entry(detector={"kind": "rule", "rule": "often:3:bold", "by": "present"})).active
+    assert one.detector is not None
+    assert one.detector.source == "often:3:bold"
+    error = refusal(tmp_path, entry(detector={"kind": "rule", "rule": "often:3:blod"}))
+    assert "often:3:bold" in str(error.hint)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_loads_with_the_strength_it_has(tmp_path: Path, method: str) -> None:
     has_none = method in ("token_filtering", "inoculation_prompting")

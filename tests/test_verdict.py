@@ -297,6 +297,22 @@ def test_a_detailed_name_is_the_same_behaviour(tmp_path: Path) -> None:
     assert judge_data(limits, [row], study="s", fingerprint="f").outcome == "fail"
 
 
+def test_more_of_a_behaviour_is_also_where_it_is_shown_often_but_its_lean_is_its_own(tmp_path: Path) -> None:
+    often = made_concept("L1", "bold text, 3 times or more", "library")
+    often |= {"id": "N-bold-3", "rule": "often:3:bold", "latents": []}
+    row = made_hypothesis("g-N-bold-3", often, 0.2)
+
+    def told(text: str) -> str:
+        limits = gate(tmp_path, f"limits:\n  {text}\n")
+        return judge_data(limits, [row], study="s", fingerprint="f").outcome
+
+    assert told('data: no confirmed "more" of bold') == "fail"
+    assert told('data: no confirmed "less" of bold') == "pass"
+    assert told('data: no confirmed "more" of emoji') == "pass"
+    assert told('data: no confirmed "more" of N-bold-3') == "fail"
+    assert told("data.bold: lean at most +0.05") == "inconclusive"
+
+
 @pytest.mark.parametrize("rule", ['data: no confirmed "more" of blod', "data.blod: lean at most +0.05"])
 def test_a_misspelt_name_in_a_data_rule_is_refused(tmp_path: Path, rule: str) -> None:
     with pytest.raises(UsageError, match="bold"):

@@ -18,10 +18,10 @@ import numpy as np
 from scipy import sparse  # type: ignore[import-untyped,unused-ignore]
 
 from tiltscope import stats
-from tiltscope.behaviours import SAYS
+from tiltscope.behaviours import SAYS, counted
 from tiltscope.concepts import Concept
 from tiltscope.difference import check_one_scope, joint_groups
-from tiltscope.known import behaviour_concepts, measured
+from tiltscope.known import behaviour_concepts, measured, often_concepts
 from tiltscope.naming.words import word_at
 from tiltscope.phrases import phrase_measures
 from tiltscope.screening import Measures
@@ -62,10 +62,10 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     Returns:
         JSON-able: the counts; `smallest`, by list: in so many pairs what was never there must be on one side to be
         listed; leans (list, concept, name, latents, direction, before, after, change, z, p): behaviours, words,
-        latents, of each list the surest first, of overlapping phrases one; rows (pair_id, row, score, named), strongest
-        first, those that the approved data do not hold. A row is scored by what it adds to the approved rows of its
-        prompt that it replaced. Rows that lean with the list show what else they share; by all of that every row is
-        scored; of the named about one in seven stands there by chance.
+        latents, of each list the surest first, of overlapping phrases one, of a behaviour shown and shown often one;
+        rows (pair_id, row, score, named), strongest first, those that the approved data do not hold. A row is scored by
+        what it adds to the approved rows of its prompt that it replaced. Rows that lean with the list show what else
+        they share; by all of that every row is scored; of the named about one in seven stands there by chance.
 
     Raises:
         StaleProductError: the two were read through different scopes.
@@ -73,7 +73,8 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     where = approved.folder, candidate.folder
     check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
     latents = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
-    known, words = (*behaviour_concepts(), *latents), _words_at_stake(approved, candidate)
+    behaviours = *behaviour_concepts(), *often_concepts([*approved.rows, *candidate.rows])
+    known, words = (*behaviours, *latents), _words_at_stake(approved, candidate)
     concepts, n_old = (*known, *words.concepts), len(approved.features.pair_ids)
     said = words.u.tocsr()
     sides = _Sides(concepts, _Side.of(approved, known, said[:n_old]), _Side.of(candidate, known, said[n_old:]))
@@ -84,7 +85,7 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
     return {
         "level": level,
         "n_latents": candidate.features.n_latents,
-        "n_behaviours": len(behaviour_concepts()),
+        "n_behaviours": len(behaviours),
         "n_words": len(words.concepts),
         "n_approved": len(sides.old.groups),
         "n_candidate": len(sides.new.groups),
@@ -104,10 +105,13 @@ def _words_at_stake(approved: Opened, candidate: Opened) -> Measures:
 
 
 def _told_once(listed: Sequence[int], concepts: Sequence[Concept]) -> list[int]:
-    """Of phrases that overlap the surest: the others say the same of nearly the same rows."""
+    """Of phrases that overlap, and of one behaviour, the surest: the others say the same of nearly the same rows."""
     kept: list[int] = []
     said: list[str] = []
     for at in listed:
+        base = counted(concepts[at].rule)[0]
+        if base and any(counted(concepts[other].rule)[0] == base for other in kept):
+            continue
         if concepts[at].is_phrase:
             phrase = concepts[at].rule.removeprefix(SAYS)
             if any(_overlap(phrase, other) for other in said):

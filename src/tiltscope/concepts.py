@@ -40,8 +40,9 @@ _SPLITS_FROM = 8  # a community of fewer latents cannot make two concepts of fou
 @dataclass(frozen=True)
 class Concept:
     """Latents that act as one idea. `id` is L<latent> for a single latent, C<number> for a cluster (response side),
-    P<number> for a prompt-side cluster, R<number> for a response-shift cluster. Two kinds have no latents and are
-    counted in the text by their `rule`: B-<rule>, a behaviour of the library, and W-<words>, a phrase.
+    P<number> for a prompt-side cluster, R<number> for a response-shift cluster. Three kinds have no latents and are
+    counted in the text by their `rule`: B-<rule>, a behaviour of the library, N-<rule>-<number>, one that is shown so
+    many times or more, and W-<words>, a phrase.
 
     name_score is the held-out balanced accuracy of the name, .5 = chance; named_by says who wrote the name.
     """
@@ -58,6 +59,11 @@ class Concept:
     def is_phrase(self) -> bool:
         """Whether it is words that answers say, and no behaviour of the library."""
         return self.id.startswith("W-")
+
+    @property
+    def grows_with_length(self) -> bool:
+        """Whether a longer answer shows it more likely by that alone: words, and what is shown many times."""
+        return self.id.startswith(("W-", "N-"))
 
 
 def fires(freq: sparse.csr_array) -> sparse.csr_array:

@@ -170,11 +170,11 @@ def _estimate(cell: Found, column: _Column, half: Half) -> _Numbers:
 def _lean(cell: Found, u: np.ndarray, half: Half) -> _Numbers:
     """The mean of u: by t and score, or where the groups are few, with p and interval by counting.
 
-    Of words p is that at equal length where that is larger.
+    Of words and of what is shown often p is that at equal length where that is larger.
     """
     clusters = half.clusters
     estimates, least = stats.tau_test(u, clusters), 0.0
-    if cell.concept.is_phrase:
+    if cell.concept.grows_with_length:
         least = float(p_at_equal_length(u, half))
     if not cell.few:
         p = max(float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters))), least)
@@ -304,6 +304,7 @@ def _with_families(tested: list[Tested], found: Sequence[Found], bench: Bench) -
             one.hypothesis.confirmed,
             place=places.get(one.hypothesis.id, ""),
             by_rule=bool(one.hypothesis.concept.rule) and not one.hypothesis.concept.is_phrase,
+            often=one.hypothesis.concept.id.startswith("N-"),
             words=one.hypothesis.concept.is_phrase,
         )
         for one in tested

@@ -24,7 +24,7 @@ from tiltscope.confirmation import Tested, confirm
 from tiltscope.features import Features
 from tiltscope.few import OwnPlace, own_places
 from tiltscope.hypotheses import Hypothesis, write_disparities, write_hypotheses
-from tiltscope.known import behaviour_measures
+from tiltscope.known import behaviour_measures, often_concepts
 from tiltscope.leans import leans_everywhere, leans_in_one_place
 from tiltscope.pairs import Pairs
 from tiltscope.phrases import phrase_measures
@@ -131,8 +131,8 @@ def contrast(
 
 
 def label_free_views(features: Features, bench: Bench) -> list[View]:
-    """Return the three views: global of latents, behaviours and words; prompt of the first two, of words that are seen
-    mostly after one kind of prompt, and of response-shift clusters.
+    """Return the three views: global of latents, behaviours (also shown often) and words; prompt of the first two, of
+    words that are seen mostly after one kind of prompt, and of response-shift clusters.
 
     Everything that must never see a label is made here, from sums, absolute differences and prompts.
     """
@@ -154,7 +154,7 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     around, after = _displayed(kinds, settings), _displayed(asked, settings)
     return [
         View("global", everything, ()),
-        View("global", behaviours, ()),
+        View("global", behaviours.joined(behaviour_measures(bench.rows, often_concepts(bench.rows))), ()),
         View("global", words, ()),
         View("region", common, around, tuple(own_places(own, around, bench))),
         View("prompt", common, after, tuple(own_places(own, after, bench))),

@@ -35,7 +35,7 @@ class Finding:
 
     rule: the behaviour its concept is named after, "" where there is none; clear: whether words, at least, name it;
     place: what its region is made from, "" for everywhere; sign: +1 for "more", -1 for "less"; by_rule: it is the
-    behaviour itself, counted by rule; words: it is words that answers say.
+    behaviour itself, counted by rule (often: where it is shown many times); words: it is words that answers say.
     """
 
     view: str
@@ -45,6 +45,7 @@ class Finding:
     clear: bool = True
     place: str = ""
     by_rule: bool = False
+    often: bool = False
     words: bool = False
 
 
@@ -73,7 +74,7 @@ def group_findings(findings: Sequence[Finding], u: sparse.csc_array, whole: Grou
     alike = _correlations(u) * _same_side(findings)
     heads: list[int] = []
     head = list(range(len(findings)))
-    for i in sorted(head, key=lambda i: (not findings[i].by_rule, not findings[i].rule, not findings[i].words)):
+    for i in sorted(head, key=lambda i: _rank(findings[i])):
         one = findings[i]
         same = next((h for h in heads if alike[i, h] > SAME or _one_name(one, findings[h])), None)
         if same is None:
@@ -90,6 +91,11 @@ def group_findings(findings: Sequence[Finding], u: sparse.csc_array, whole: Grou
         if not findings[h].clear or not _leans_by_itself(findings[h].sign * u[:, [h]], u[:, near[:NEIGHBOURS]], ground):
             head[h] = near[0]
     return [head[one] for one in head]
+
+
+def _rank(one: Finding) -> tuple[bool, ...]:
+    """Who speaks for a family: behaviours, those before the same shown often; what is named after one; words."""
+    return not one.by_rule, one.often, not one.rule, not one.words
 
 
 def _same_side(findings: Sequence[Finding]) -> np.ndarray:

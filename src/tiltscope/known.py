@@ -1,4 +1,4 @@
-"""The behaviour library as concepts: which side of a pair shows bold text, a link, praise, counted by rule.
+"""The behaviour library as concepts: which side of a pair shows bold text, a link, praise, or much of it, by rule.
 
 In:  texts of pairs.
 Out: `Measures` of the library's behaviours, and of any mix of them and latents.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiltscope.behaviours import RULES, SAYS
+from tiltscope.behaviours import RULES, SAYS, counted
 from tiltscope.concepts import Concept
 from tiltscope.features import Features
 from tiltscope.pairs import Pair
@@ -25,7 +25,11 @@ from tiltscope.screening import Measures, disparity
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["behaviour_concepts", "behaviour_measures", "measured"]
+__all__ = ["behaviour_concepts", "behaviour_measures", "measured", "often_concepts"]
+
+TIMES = (2, 3, 5, 8, 12, 20)
+"""So many times or more is often, for the first number that few enough answers reach."""
+_OF_SHOWING, _OF_ALL = 0.5, 0.25
 
 
 def behaviour_concepts() -> tuple[Concept, ...]:
@@ -33,10 +37,28 @@ def behaviour_concepts() -> tuple[Concept, ...]:
     return tuple(Concept(f"B-{one.id}", (), one.name, "library", rule=one.id) for one in RULES)
 
 
+def often_concepts(rows: Sequence[Pair]) -> tuple[Concept, ...]:
+    """Return for rules of the library the same shown often: where most answers have some, what counts is how much.
+
+    How often that is depends on the answers and not on which of them was chosen: the first of `TIMES` that at most half
+    of the answers that show the behaviour reach, and a quarter of all. Rules that no answer shows so often have none.
+    """
+    counts = np.array([_counts(text) for texts in _texts(rows) for text in texts]).reshape(-1, len(RULES))
+    found = []
+    for one, column in zip(RULES, counts.T, strict=True):
+        most = min(_OF_SHOWING * (column > 0).sum(), _OF_ALL * len(column))
+        n_times = next((n for n in TIMES if (column >= n).sum() <= most), 0)
+        if n_times and (column >= n_times).any():
+            rule = one.often(n_times)
+            found.append(Concept(f"N-{one.id}-{n_times}", (), rule.name, "library", rule=rule.id))
+    return tuple(found)
+
+
 def behaviour_measures(rows: Sequence[Pair], concepts: Sequence[Concept] | None = None) -> Measures:
     """Return u = 1{chosen shows it} - 1{rejected shows it} of concepts with a rule, and a = |u|.
 
-    Both (n_pairs, n_concepts) CSC. concepts: behaviours or phrases; all behaviours of the library where none are given.
+    Both (n_pairs, n_concepts) CSC. concepts: behaviours (often shown or at all) or phrases; all behaviours of the
+    library where none are given.
     """
     concepts = behaviour_concepts() if concepts is None else tuple(concepts)
     chosen, rejected = (_side(texts, concepts) for texts in _texts(rows))
@@ -50,14 +72,15 @@ def _side(texts: Sequence[str], concepts: Sequence[Concept]) -> sparse.csc_array
     from scipy import sparse
 
     order = {one.id: place for place, one in enumerate(RULES)}
-    library, phrases = (
-        [column for column, one in enumerate(concepts) if (one.rule in order) == known] for known in (True, False)
-    )
-    each = [_shown(text) for text in texts] if library else []
-    each_rule = np.array(each, np.float32).reshape(len(texts), len(RULES) if library else 0)
-    by_rule = sparse.csc_array(each_rule[:, [order[concepts[column].rule] for column in library]])
+    library = [column for column, one in enumerate(concepts) if not one.rule.startswith(SAYS)]
+    phrases = [column for column, one in enumerate(concepts) if one.rule.startswith(SAYS)]
+    wanted = [counted(concepts[column].rule) for column in library]
+    each = [_counts(text) for text in texts] if library else []
+    counts = np.array(each, int).reshape(len(texts), len(RULES) if library else 0)
+    shown = counts[:, [order[id] for id, _ in wanted]] >= np.array([n for _, n in wanted], int)
     said = phrases_shown(texts, {concepts[column].rule.removeprefix(SAYS): at for at, column in enumerate(phrases)})
-    return sparse.hstack([by_rule, said], format="csc")[:, np.argsort([*library, *phrases])]
+    both = sparse.hstack([sparse.csc_array(shown.astype(np.float32)), said], format="csc")
+    return both[:, np.argsort([*library, *phrases])]
 
 
 def _texts(rows: Sequence[Pair]) -> tuple[list[str], list[str]]:
@@ -65,9 +88,9 @@ def _texts(rows: Sequence[Pair]) -> tuple[list[str], list[str]]:
 
 
 @lru_cache(maxsize=100_000)
-def _shown(text: str) -> tuple[bool, ...]:
-    """Which rules of the library an answer shows, in their order; kept, as `power` asks of the same texts again."""
-    return tuple(bool(one.present(text)) for one in RULES)
+def _counts(text: str) -> tuple[int, ...]:
+    """How often each rule of the library fires in an answer; kept, as `power` asks of the same texts again."""
+    return tuple(len(one.marks(text)) for one in RULES)
 
 
 def measured(features: Features, rows: Sequence[Pair], concepts: Sequence[Concept]) -> Measures:

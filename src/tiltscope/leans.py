@@ -45,7 +45,7 @@ def leans_everywhere(measures: Measures, bench: Bench) -> Leans:
     sign, halves, p = _tested(measures, bench, few)
     p = np.where(seen, p, np.nan)
     told = _worth_telling(p, bench) | [one.id.startswith("C") for one in measures.concepts]
-    told |= seen & [bool(one.rule) and not one.is_phrase for one in measures.concepts]  # a limit can ask for any
+    told |= seen & [bool(one.rule) and not one.grows_with_length for one in measures.concepts]  # a limit may ask
     cells = [
         Found(
             *("global", measures, m, None, int(sign[m])),
@@ -73,15 +73,16 @@ def _tested(measures: Measures, bench: Bench, few: np.ndarray) -> tuple[np.ndarr
         halves[:, wanted] = [u[half.rows].mean(axis=0) for half in (bench.explore, bench.confirm)]
         for column in np.flatnonzero(few[wanted]).tolist():
             p[start + column] = stats.FewGroups.of(sums[:, column], measures.unit(start + column)).p_two()
-        words = [m for m in wanted if measures.concepts[m].is_phrase]
-        p[words] = np.maximum(p[words], p_at_equal_length(u[:, [m - start for m in words]], bench.whole))
+        longer = [m for m in wanted if measures.concepts[m].grows_with_length]
+        p[longer] = np.maximum(p[longer], p_at_equal_length(u[:, [m - start for m in longer]], bench.whole))
     return sign, halves, p
 
 
 def p_at_equal_length(u: np.ndarray, half: Half) -> np.ndarray:
     """Return the two-sided p of u (n_rows,) or (n_rows, m) in pairs of equal length; 1 where it leans the other way.
 
-    A longer answer says more of everything, so a word has to lean at equal length too before it is told of.
+    A longer answer says more of everything, so a word, or what is shown often, has to lean at equal length too before
+    it is told of.
     """
     found = half.equal_length.fit(u)
     alike = np.sign(found.effect) == np.sign(u.mean(axis=0))
@@ -120,7 +121,7 @@ def _in_there(place: OwnPlace, bench: Bench) -> tuple[int, tuple[float, float], 
     else:
         estimates = stats.tau_test(u, clusters)
         p = float(cautious_p_two(estimates.t, estimates.df, tau_score(u, clusters)))
-    if place.measures.concepts[place.column].is_phrase:
+    if place.measures.concepts[place.column].grows_with_length:
         p = max(p, float(p_at_equal_length(u, Half.of(np.flatnonzero(inside), bench.groups, bench.spline))))
     return -1 if sums.sum() < 0 else 1, (first, second), p
 

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Literal
 
-__all__ = ["Rule", "Span", "lowered", "on_code", "phrases", "prose", "without_code"]
+__all__ = ["OFTEN", "Rule", "Span", "lowered", "on_code", "phrases", "prose", "without_code"]
+
+OFTEN = "often:"
+"""A rule's id that starts with this names a rule of the library and how many marks of it there must be."""
 
 Span = tuple[int, int]
 Finder = Callable[[str], Iterator[Span]]
@@ -44,6 +47,16 @@ class Rule:
     def present(self, text: str) -> bool:
         """Whether the rule fires anywhere in the text (stops at the first place)."""
         return next(self.find(text), None) is not None
+
+    def often(self, n_marks: int) -> Rule:
+        """Return the rule that fires wherever this one does, in texts where it does so `n_marks` times or more."""
+
+        def find(text: str) -> Iterator[Span]:
+            marks = self.marks(text)
+            yield from marks if len(marks) >= n_marks else ()
+
+        name = f"{self.name}, {n_marks} times or more"
+        return Rule(f"{OFTEN}{n_marks}:{self.id}", name, "share", self.family, find)
 
 
 @cache

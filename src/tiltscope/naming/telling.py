@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiltscope import stats
+from tiltscope.behaviours import counted
 from tiltscope.families import Finding, Ground, group_findings
 from tiltscope.features import Features
 from tiltscope.hypotheses import MAX_PAIR_IDS, UNCONFIRMED_PAIR_IDS, plain
@@ -140,10 +141,11 @@ def _finding(told: Row, made_from: Mapping[str, str]) -> Finding:
         told["view"],
         1 if told["direction"] == "more" else -1,
         told["confirmed"],
-        namesake["rule"] if namesake and namesake["holds"] and not _is_words(told) else "",
+        counted(namesake["rule"])[0] if namesake and namesake["holds"] and not _is_words(told) else "",
         _is_words(told) or (concept["name_score"] or 0.0) >= _CLEAR_FROM,
         made_from[told["region"]["id"]] if told["region"] else "",
         by_rule=_by_rule(told) and not _is_words(told),
+        often=counted(str(concept.get("rule")))[1] > 1,
         words=_is_words(told),
     )
 

@@ -127,7 +127,7 @@ def _key(entry: Row) -> tuple[str, str, str]:
 
 
 def _is_behaviour(concept: Row) -> bool:
-    return str(concept.get("id")).startswith(("B-", "W-"))
+    return str(concept.get("id")).startswith(("B-", "N-", "W-"))
 
 
 def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tiltscope.behaviours import RULES, SAYS, rule
+from tiltscope.behaviours import OFTEN, RULES, SAYS, rule
 from tiltscope.errors import UsageError
 from tiltscope.written import Written
 
@@ -176,7 +176,7 @@ def _needed(detector: Written, key: str) -> Written:
 
 def _rule(held: Written) -> str:
     id = held.string("rule")
-    if not id.startswith(SAYS):
+    if not id.startswith((SAYS, OFTEN)):
         return held.choice("rule", [one.id for one in RULES])
     try:
         return rule(id).id

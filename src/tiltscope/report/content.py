@@ -53,8 +53,9 @@ LIMITS = (
     "Among the confirmed findings of one study about one in ten may be false (Benjamini-Hochberg at q ≤ .10, within "
     "each list and over all of them). The 95 % intervals are for each finding taken by itself: of many, the strongest "
     "look stronger than they are.",
-    "Behaviours (ids with B-) and words (W-) are counted in the whole text; the rest is seen through latents. Leans "
-    "are tested on all pairs; comparisons of one kind of pairs with the others on a half not used to find them.",
+    "Behaviours (ids with B-, shown many times N-) and words (W-) are counted in the whole text; the rest is seen "
+    "through latents. Leans are tested on all pairs; comparisons of one kind of pairs with the others on a half not "
+    "used to find them.",
     "Not confirmed is not the same as absent: a lean can be too weak, or have too few witnesses, to be told from "
     "chance.",
     "Intervals speak of new prompts from the same sources, not of other sources, raters or answering models.",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tiltscope.behaviours import RULES
+from tiltscope.behaviours import RULES, counted
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import Change, Comparison, Estimate
 from tiltscope.verdict.limits import DataRule, Limits, Rule
@@ -203,11 +203,11 @@ def judge_data(
 ) -> Verdict:
     """Judge data before any training: rows of hypotheses.json, and what `new_leans` found against approved data.
 
-    `no confirmed "more" of bold` fails on a confirmed finding that bears that name (a rule's id or name, a concept's
-    id or name) in any region, and passes on none; it is inconclusive where such findings were measured but none had
-    enough witnesses. `lean at most +0.05` looks at the effect over all pairs: fail where its interval lies wholly
-    outside, pass where wholly inside, inconclusive otherwise and where no finding bears the name. Findings of one name
-    are judged together: the worst outcome counts.
+    `no confirmed "more" of bold` fails on a confirmed finding that bears that name (a rule's id or name, a concept's id
+    or name; of a rule also where it is shown often) in any region, and passes on none; it is inconclusive where such
+    findings were measured but none had enough witnesses. `lean at most +0.05` looks at the effect over all pairs: fail
+    where its interval lies wholly outside, pass where wholly inside, inconclusive otherwise and where no finding bears
+    the name. Findings of one name are judged together: the worst outcome counts.
 
     `no new lean` fails on any lean that `new` lists and names the rows; it passes where none is listed and one in the
     rule's share of pairs would have been seen, and is inconclusive otherwise, and without approved data.
@@ -231,6 +231,8 @@ def _judge_data_rule(rule: DataRule, hypotheses: Sequence[Row], study: str) -> R
     rows = [row for row in hypotheses if _bears(row, names)]
     said = f"{rule.name}: {rule.text}"
     if rule.directions:
+        often = [row for row in hypotheses if counted(str(row["concept"].get("rule")))[1] > 1]
+        rows += [row for row in often if counted(row["concept"]["rule"])[0] in names and row not in rows]
         return _no_confirmed(rule, said, rows, study)
     return _lean(rule, said, [row for row in rows if row["view"] == "global"], study)
 
