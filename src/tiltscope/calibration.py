@@ -22,7 +22,7 @@ from tiltscope.stats.score import cautious_p, cautious_p_two, flip_scores, tau_s
 
 __all__ = ["adjusted_null", "calibrate", "sample_cells", "sharp_null", "summary"]
 
-_EVERYWHERE = ("global", "behaviours", "words")
+_EVERYWHERE = ("global", "behaviours", "often", "words")
 
 View = tuple[str, Measures, tuple[KindOfPair, ...]]
 _Cell = tuple[Measures, int, KindOfPair | None]

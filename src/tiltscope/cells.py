@@ -24,12 +24,13 @@ from tiltscope.screening import Measures
 __all__ = ["BUDGET", "Bench", "ContrastSettings", "Found", "Half", "design", "set_up"]
 
 BUDGET = {
-    **{"latents": 0.25, "behaviours": 0.25, "words": 0.15},
+    **{"latents": 0.2, "behaviours": 0.25, "often": 0.05, "words": 0.15},
     **{"own": 0.05, "own words": 0.05},
     **{"region": 0.1, "prompt": 0.15},
 }
-"""How the lists share the error rate: leans everywhere of latents, of the library's behaviours counted by rule, and of
-words and phrases; leans seen mostly in one place, and those of words; comparisons of either view."""
+"""How the lists share the error rate: leans everywhere of latents, of the library's behaviours counted by rule, of the
+same shown many times, and of words and phrases; leans seen mostly in one place, and those of words; comparisons of
+either view."""
 
 _SOURCE_COLUMNS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"), ("model_a", "model_b"))
 
@@ -125,7 +126,7 @@ class Found:
         """The list it stands in, a key of `BUDGET`."""
         words = self.concept.is_phrase
         if self.region is None:
-            return "words" if words else "behaviours" if self.concept.rule else "latents"
+            return self.concept.listed
         return ("own words" if words else "own") if self.own else self.view
 
     @property

@@ -61,9 +61,20 @@ class Concept:
         return self.id.startswith("W-")
 
     @property
+    def is_often(self) -> bool:
+        """Whether it is a behaviour of the library that is shown many times."""
+        return self.id.startswith("N-")
+
+    @property
+    def listed(self) -> str:
+        """The list of leans everywhere that it stands in: latents, behaviours, often or words."""
+        by_rule = "often" if self.is_often else "words" if self.is_phrase else "behaviours"
+        return by_rule if self.rule else "latents"
+
+    @property
     def grows_with_length(self) -> bool:
-        """Whether a longer answer shows it more likely by that alone: words, and what is shown many times."""
-        return self.id.startswith(("W-", "N-"))
+        """Whether a longer answer shows it more likely by that alone."""
+        return self.is_phrase or self.is_often
 
 
 def fires(freq: sparse.csr_array) -> sparse.csr_array:

@@ -67,11 +67,9 @@ class View:
 
     @property
     def kind(self) -> str:
-        """The view's name, or "behaviours" or "words" where it looks at those alone."""
-        rules = [bool(one.rule) for one in self.measures.concepts]
-        if not rules or not all(rules):
-            return self.name
-        return "words" if self.measures.concepts[0].is_phrase else "behaviours"
+        """The view's name, or "behaviours", "often" or "words" where it looks at those alone."""
+        kinds = {one.listed for one in self.measures.concepts}
+        return self.name if "latents" in kinds or len(kinds) != 1 else kinds.pop()
 
     @property
     def n_cells(self) -> int:
@@ -112,6 +110,7 @@ def contrast(
     say("contrast: leans, and the explore half", 1, 4)
     explored = [_explore(view, bench) for view in views]
     found = [cell for one in explored for cell in one.cells]
+    regions = {view.name: view.regions for view in views}
     say("contrast: confirm half", 2, 4)
     tested = confirm(found, bench, _untold(explored))
     say("contrast: nulls on these data", 3, 4)
@@ -123,7 +122,7 @@ def contrast(
         tuple(one.hypothesis for one in tested),
         (*views[0].measures.concepts, *views[-1].measures.concepts),
         prompts,
-        (*views[3].regions, *views[4].regions),
+        (*regions["region"], *regions["prompt"]),
         features.pair_ids,
         {one.hypothesis.id: one.disparity for one in tested},
         _record(bench, list(zip(views, explored, strict=True)), tested, nulls),
@@ -131,8 +130,8 @@ def contrast(
 
 
 def label_free_views(features: Features, bench: Bench) -> list[View]:
-    """Return the three views: global of latents, behaviours (also shown often) and words; prompt of the first two, of
-    words that are seen mostly after one kind of prompt, and of response-shift clusters.
+    """Return the three views: global of latents, behaviours, the same shown often, and words; prompt of the first two,
+    of words that are seen mostly after one kind of prompt, and of response-shift clusters.
 
     Everything that must never see a label is made here, from sums, absolute differences and prompts.
     """
@@ -154,7 +153,8 @@ def label_free_views(features: Features, bench: Bench) -> list[View]:
     around, after = _displayed(kinds, settings), _displayed(asked, settings)
     return [
         View("global", everything, ()),
-        View("global", behaviours.joined(behaviour_measures(bench.rows, often_concepts(bench.rows))), ()),
+        View("global", behaviours, ()),
+        View("global", behaviour_measures(bench.rows, often_concepts(bench.rows)), ()),
         View("global", words, ()),
         View("region", common, around, tuple(own_places(own, around, bench))),
         View("prompt", common, after, tuple(own_places(own, after, bench))),
