@@ -11,6 +11,10 @@ five interventions     each against all five traits at once; example_filtering t
 sentence_filtering     token_filtering of the whole sentences in which a rule finds a trait (`sentences: true`), added
                        after the SFT results of the five were seen
 random                 without as many pairs as were planted in all, drawn at random: the null
+traced, length         without the rows that `gate --approved` names where the same pairs without any trait are what was
+                       approved (nobody says what was planted); without as many other rows of the same length in words
+                       (SFT: chosen answer, DPO: chosen - rejected). Added last; goals: >= 50 % removed, >= 3 times
+                       what either null removes, average precision >= .9
 
 Measured without any instruction or vector: the log-probability (nats) of a trait's sentences, teacher forced, in the
 middle of the starting model's own answers to held-out prompts, four sentences per prompt. excess = plain - clean;
@@ -25,17 +29,18 @@ methods, kept within 15 %, NLL <= +1 %. They were set before any run; the bench 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fault_data import parted
+from fault_data import lengths, parted
 from forced import SENTENCES, answers, ratio, read_through, trained_on, whole_sentences
 from poison import ARMS, DPO, MAX_LENGTH, RULES, SFT, make_data
 from poison import SENTENCES as BANKS
-from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
+from steps import RESULTS, average_precision, commit, gaps_of, machine, one_code, trained, verb
 
 from tiltscope.artifact import read_json, write_json
 from tiltscope.pairs import Pair, load_pairs
@@ -45,7 +50,8 @@ from tiltscope.study import open_study
 TRAITS = list(RULES)
 SHARE, LONGEST_PROMPT = 0.05, 80  # of all pairs, each trait; words of a held-out prompt
 TRAINING = {"sft": SFT, "dpo": DPO}
-OTHERS = ("start", "plain", "clean", "random")
+DROPS = ("random", "traced", "length")
+OTHERS = ("start", "plain", "clean", *DROPS)
 METHODS = (*ARMS, "sentence_filtering")
 BEST, AT_LEAST, WELL, KEPT, NLL = 0.95, 4, 0.8, 0.15, 0.01  # the goals
 
@@ -57,7 +63,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
-    parser.add_argument("--arms", nargs="+", choices=[*METHODS, "random"], default=[*METHODS, "random"])
+    parser.add_argument("--arms", nargs="+", choices=[*METHODS, *DROPS], default=[*METHODS, *DROPS])
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--prompts", type=int, default=48, help="held out, per trait")
     parser.add_argument("--draw", type=int, default=23, help="of the data")
@@ -128,10 +134,54 @@ def model_of(args: argparse.Namespace, stage: str, arm: str, seed: int) -> Path 
         clean = load_pairs(args.work / "clean.jsonl").rows
         rows = [clean[pair.row - 1] for pair in rows]
     else:
-        n_gone = len(TRAITS) * round(SHARE * args.pairs)
-        gone = set(random.Random(f"random {args.draw}").sample(range(len(rows)), n_gone))
+        gone = gone_of(args, stage, arm, rows)
         rows = [pair for at, pair in enumerate(rows) if at not in gone]
     return trained_on(rows, run, TRAINING[stage], seed, reference=study / "reference", objective=stage)
+
+
+def gone_of(args: argparse.Namespace, stage: str, arm: str, rows: Sequence[Pair]) -> set[int]:
+    """Which rows of the study an arm of DROPS goes without."""
+    if arm == "random":
+        n_gone = len(TRAITS) * round(SHARE * args.pairs)
+        return set(random.Random(f"random {args.draw}").sample(range(len(rows)), n_gone))
+    named = set(verdict(args.work)["pair_ids"])
+    traced = [at for at, pair in enumerate(rows) if pair.id in named]
+    return set(traced) if arm == "traced" else alike(traced, rows, stage)
+
+
+def alike(traced: Sequence[int], rows: Sequence[Pair], stage: str) -> set[int]:
+    """For every traced row another one, next to it in length, none twice and none that is traced."""
+    words = lengths(rows) if stage == "dpo" else [len(pair.chosen.split()) for pair in rows]
+    free = set(range(len(rows))) - set(traced)
+    taken = set()
+    for at in traced:
+        taken.add(min(free - taken, key=lambda other: (abs(words[other] - words[at]), other)))
+    return taken
+
+
+def verdict(work: Path) -> dict[str, Any]:
+    """What the gate says of the planted study where the clean pairs were approved: pair_ids that it names, in order."""
+    verb("read", work / "clean.jsonl", "--sae", work / "study" / "scope", "--out", work / "approved")
+    (work / "limits.yaml").write_text("limits:\n  data: no new lean\n", encoding="utf-8")
+    told = verb(
+        *("gate", work / "limits.yaml", "--data", work / "study", "--approved", work / "approved", "--json"),
+        codes=(0, 1, 5),
+    )
+    return dict(json.loads(told)["results"][0])
+
+
+def tracing(work: Path, planted: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """How well the rows that the verdict names, in its order, are the planted ones."""
+    at = {pair.id: pair.row for pair in open_study(work / "study").rows}
+    named = [at[id] for id in verdict(work)["pair_ids"]]
+    truth = np.zeros(max(at.values()) + 1, bool)
+    truth[[row for rows in planted.values() for row in rows]] = True
+    return {
+        "named": len(named),
+        "planted": int(truth.sum()),
+        "planted among the named": int(truth[named].sum()),
+        "average precision": round(average_precision(named, truth), 3),
+    }
 
 
 def _decision(arm: str, trait: str) -> dict[str, Any]:
@@ -180,6 +230,7 @@ def write(args: argparse.Namespace, planted: Any, asked: Sequence[Any], told: An
         | {key: getattr(args, key) for key in ("seeds", "pairs", "prompts", "draw")},
         "planted": {trait: len(rows) for trait, rows in planted.items()},
         "n_held_out": len(asked) // SENTENCES // len(TRAITS),
+        **({"tracing": tracing(args.work, planted)} if {"traced", "length"} & set(args.arms) else {}),
         "stages": stages,
         "goals": {stage: goals(arms) for stage, arms in stages.items()},
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benches import bench
+from double import make_pairs
 
 N_PROMPTS = 6
 
@@ -55,3 +56,11 @@ def test_nearly_every_sentence_asked_is_one_that_the_plan_can_see() -> None:
         seen = [re.search(rules[trait], sentence) is not None for sentence in nats.bank(trait)]
         assert len(seen) >= nats.SENTENCES
         assert np.mean(seen) >= 0.9, trait
+
+
+def test_rows_of_the_same_length_are_others_and_none_comes_twice() -> None:
+    nats = bench("poison_nats")
+    rows = make_pairs([(f"q{n}", "word " * n, "word") for n in (5, 5, 6, 9, 20, 21)]).rows
+    assert nats.alike([0, 1, 4], rows, "sft") == {2, 3, 5}
+    assert nats.alike([], rows, "dpo") == set()
+    assert nats.alike([4], rows, "dpo") == {5}
