@@ -47,7 +47,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,13 @@ from typing import Any
 import numpy as np
 from discovery import _exchanged as exchanged
 from preference import Judge
-from steps import average_precision, commit, machine, verb
+from steps import average_precision, commit, kept, machine, verb
 
 from tiltscope import stats
 from tiltscope.approval import new_leans
-from tiltscope.artifact import fingerprint, read_json, write_json
+from tiltscope.artifact import fingerprint, write_json
 from tiltscope.concepts import Concept
-from tiltscope.errors import ProductError, UsageError
+from tiltscope.errors import UsageError
 from tiltscope.features import Features
 from tiltscope.pairs import LoadSettings, Pair, load_pairs
 from tiltscope.planting import STYLES
@@ -204,13 +204,7 @@ def part(data: Aligned, rows: np.ndarray) -> Aligned:
 def _held(seed: int, ground: Ground) -> dict[str, Any]:
     """One seed, read back where it was finished before with the same code of ours and the same features."""
     key = fingerprint(seed, ground.approved.features.fingerprint, commit(), Path(__file__).read_bytes())
-    path = ground.work / "sets" / f"{key}.json"
-    try:
-        body: dict[str, Any] = read_json(path, verb="")
-    except ProductError:
-        body = _run(seed, ground)
-        write_json(path, body)
-    return body
+    return kept(ground.work / "sets" / f"{key}.json", lambda: _run(seed, ground))
 
 
 def _run(seed: int, ground: Ground) -> dict[str, Any]:
@@ -387,12 +381,18 @@ def _quartiles(values: Sequence[float]) -> dict[str, float]:
     return {name: round(float(cut), 3) for name, cut in zip(names, cuts, strict=True)}
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+def shares_table(result: Mapping[str, Any]) -> list[str]:
+    """Lines of a table of shares with their intervals."""
     lines = ["| | n | share | [95 %] |", "|---|---|---|---|"]
     for name, one in result["shares"].items():
         share, low, high = (100 * value for value in (one["n"] / max(one["of"], 1), one["low"], one["high"]))
         lines.append(f"| {name} | {one['n']} of {one['of']} | {share:.0f} % | [{low:.0f}, {high:.0f}] |")
+    return lines
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = shares_table(result)
     lines += ["", "| order of rows | average precision, mean | quartiles |", "|---|---|---|"]
     for name, one in result["tracing"].items():
         lines.append(f"| {name} | {one['mean']:.2f} | {one['low quarter']:.2f} … {one['high quarter']:.2f} |")

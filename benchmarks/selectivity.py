@@ -80,14 +80,8 @@ def main() -> None:
     )
     parser.add_argument("--targets", nargs="+", choices=STYLES, default=[], help="of the styles that move (all)")
     parser.add_argument("--sampled", action="store_true", help="rates of every arm, too; else of start and plain")
-    parser.add_argument("--pairs", type=int, default=256)
-    parser.add_argument("--prompts", type=int, default=96, help="held out")
-    parser.add_argument("--answers", type=int, default=2)
-    parser.add_argument("--draw", type=int, default=31, help="of the pairs")
     parser.add_argument("--result", type=Path, default=RESULTS / "selectivity.json")
-    parser.add_argument(
-        "--across-code", action="store_true", help="go on with what other code left; the result says so"
-    )
+    add_settings(parser)
     args = parser.parse_args()
     made_by = one_code(args.work, across=args.across_code)
     verb(*("read", args.data, "--out", args.work / "study", "--sample", args.pairs), *_cut(), "--seed", args.draw)
@@ -104,6 +98,17 @@ def main() -> None:
         for method, target in [("plain", None), *arms]:
             stages[stage]["arms"].append(_told(args, stage, method, target, styles, held))
             _write(args, stages, made_by, len(held))
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that say which pairs and prompts, which all arms in one WORK share."""
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--prompts", type=int, default=96, help="held out")
+    parser.add_argument("--answers", type=int, default=2)
+    parser.add_argument("--draw", type=int, default=31, help="of the pairs")
+    parser.add_argument(
+        "--across-code", action="store_true", help="go on with what other code left; the result says so"
+    )
 
 
 def _cut() -> tuple[object, ...]:

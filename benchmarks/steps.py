@@ -9,14 +9,14 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from tiltscope.artifact import fingerprint
+from tiltscope.artifact import fingerprint, read_json, write_json
 from tiltscope.evaluation import read_evaluation
 
 VERB = [sys.executable, "-m", "tiltscope"]
@@ -49,6 +49,13 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a file holds; it is made and written first where there is none."""
+    if not path.exists():
+        write_json(path, make())
+    return dict(read_json(path, verb=""))
 
 
 def code() -> str:

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from forced import answers, ratio
-from selectivity import AGAIN, MAX_LENGTH, TRAINING, WORDS, _cut, _fit, _percent, closed_of, held_out
+from selectivity import AGAIN, MAX_LENGTH, TRAINING, WORDS, _cut, _fit, _percent, add_settings, closed_of, held_out
 from steps import RESULTS, commit, gaps_of, machine, one_code, trained, verb
 
 from tiltscope.artifact import read_json, write_json
@@ -59,14 +59,8 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=list(TRAINING), default=list(TRAINING))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--sampled", action="store_true", help="rates, too")
-    parser.add_argument("--pairs", type=int, default=256)
-    parser.add_argument("--prompts", type=int, default=96, help="held out")
-    parser.add_argument("--answers", type=int, default=2)
-    parser.add_argument("--draw", type=int, default=31, help="of the pairs")
     parser.add_argument("--result", type=Path, default=RESULTS / "structure.json")
-    parser.add_argument(
-        "--across-code", action="store_true", help="go on with what other code left; the result says so"
-    )
+    add_settings(parser)
     args = parser.parse_args()
     made_by = one_code(args.work, across=args.across_code)
     verb(*("read", args.data, "--out", args.work / "study", "--sample", args.pairs), *_cut(), "--seed", args.draw)
