@@ -19,10 +19,11 @@ import pytest
 
 import made_study
 from made_study import concept, hypothesis, region
+from tiltscope.artifact import write_json
 from tiltscope.behaviours import RULES
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.report import headline, render_hypotheses, render_trace, show_product, visible, write_report
-from tiltscope.report.content import calibration, families
+from tiltscope.report.content import calibration, families, gather
 from tiltscope.report.text import Piece, excerpt, fit, number, percent, signed, token, width_of
 from tiltscope.report.words import near_zero, place, wish
 
@@ -287,6 +288,28 @@ def test_calibration_holds_both_limits(share: float, rejects: float, state: str)
     assert calibration([])["state"] == "not checked"
 
 
+def test_a_share_that_few_draws_cannot_tell_from_the_limit_is_within_it() -> None:
+    null = {"null": "sharp", "view": "prompt", "share_p05": 0.064, "any_rejection": 0.05, "mc_se": 0.021}
+    assert calibration([null])["state"] == "not calibrated"
+    assert calibration([null | {"share_se": 0.003}])["state"] == "calibrated"
+    assert calibration([null | {"share_se": 0.001}])["state"] == "not calibrated"
+
+
+def test_pairs_that_could_not_be_read_are_said_wherever_findings_are(tmp_path: Path) -> None:
+    study = made_study.make(tmp_path / "s")
+    lost = [
+        {"pair_id": f"u{n}", "row": n, "reason": "prompt fills max_length", "found": "175 tokens"} for n in range(12)
+    ]
+    (study / "features").mkdir(exist_ok=True)
+    write_json(study / "features" / "manifest.json", {"settings": {"refused": lost}})
+    said = "12 of 512 accepted pairs were not read and are in no finding: prompt fills max_length (12)"
+    assert said.replace("512", str(gather(study)["counts"]["n_pairs"] + 12)) in gather(study)["verdict"]["unread"]
+    for text in (show_product(study), *(path.read_text() for path in write_report(study))):
+        assert "pairs were not read" in " ".join(text.split())
+    write_json(study / "features" / "manifest.json", {"settings": {"refused": []}})
+    assert "not read" not in show_product(study)
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -544,7 +567,9 @@ def test_every_product_can_be_shown(study: Path) -> None:
 
 def test_the_study_says_what_is_there_and_what_comes_next(study: Path) -> None:
     text = show_product(study)
-    assert "7 of 9 hypotheses confirmed" in text
+    sentence = gather(study)["verdict"]["sentence"]
+    assert sentence in " ".join(text.split())
+    assert "were not read" not in text
     assert re.search(r"plan\.yaml\s+not there yet: tiltscope plan draft", text)
     assert "5 of 6 headlines" in text
 

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the model side needs the extra tiltscope[torch]")
 pytest.importorskip("transformers", reason="the model side needs the extra tiltscope[torch]")
 
+from tiltscope.artifact import write_json
 from tiltscope.errors import ModelError, StaleProductError  # noqa: E402
 from tiltscope.features import Conversation, Features, load_features  # noqa: E402
 from tiltscope.lm import LanguageModel, load_model  # noqa: E402
@@ -371,3 +372,15 @@ def test_the_estimate_names_every_stage(folder: Path) -> None:
     seconds = estimate(made_pairs(80), settings_for(folder))
     assert set(seconds) == {"loading", "model", "autoencoder", "features"}
     assert all(value > 0 for value in seconds.values())
+
+
+def test_what_is_read_through_a_saved_autoencoder_is_cut_as_it_was_unless_told_otherwise(tmp_path: Path) -> None:
+    from tiltscope.cli.shared import read_settings
+
+    (tmp_path / "scope").mkdir()
+    write_json(tmp_path / "scope" / "scope.json", {"max_length": 192})
+    bare = {"model": None, "layer": None, "template": None, "device": None, "seed": 0, "max_length": None}
+    for sae in (tmp_path / "scope", tmp_path / "scope" / "sae.safetensors"):
+        assert read_settings(bare | {"sae": str(sae)}).max_length == 192
+    assert read_settings(bare | {"sae": str(tmp_path / "scope"), "max_length": 64}).max_length == 64
+    assert read_settings(bare | {"sae": "train"}).max_length == 1024

@@ -29,7 +29,7 @@ _Cell = tuple[Measures, int, KindOfPair | None]
 
 
 def calibrate(views: Sequence[View], bench: Bench, own: Sequence[OwnPlace] = ()) -> list[dict[str, Any]]:
-    """Return one entry per null and view: null, view, n_cells, n_draws, share_p05, any_rejection, mc_se.
+    """Return one entry per null and view: null, view, n_cells, n_draws, share_p05, its share_se, any_rejection, mc_se.
 
     sharp: labels flip by group, everything is computed again. adjusted: the fitted values without the tested term plus
     group-signed residuals, lengths as observed. Leans are tested two-sided, comparisons one-sided in a direction fixed
@@ -208,11 +208,13 @@ def summary(p: np.ndarray, bench: Bench) -> dict[str, Any]:
     rejected = np.array([_any_rejection(draw, bench.settings.q) for draw in p.T])
     share = float(rejected.mean())
     n = p.shape[1]
+    by_draw = np.array([(draw[kept] < 0.05).mean() for draw, kept in zip(p.T, defined.T, strict=True) if kept.any()])
     return {
         "n_cells": p.shape[0],
         "n_draws": n,
         "n_undefined": int((~defined).sum()),
         "share_p05": float((p[defined] < 0.05).mean()) if defined.any() else float("nan"),
+        "share_se": float(by_draw.std(ddof=1) / np.sqrt(len(by_draw))) if len(by_draw) > 1 else 0.0,
         "any_rejection": share,
         "mc_se": float(np.sqrt(bench.settings.q * (1 - bench.settings.q) / n)),
     }

@@ -323,7 +323,7 @@ def _audit(pairs: Pairs, taken: LoadSettings, out: Path, draws: int, options: di
     reading = read_settings(options)  # first: what is not installed is said before anything is written
     with progress_() as bar:
         bar("check", 0, 1)
-        run_check(pairs, out, max_length=options["max_length"], seed=taken.seed)
+        run_check(pairs, out, max_length=reading.max_length, seed=taken.seed)
         bar("check", 1, 1)
         run_read(pairs, taken, reading, out, progress=bar)
         opened = open_study(out)

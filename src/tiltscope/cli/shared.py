@@ -80,6 +80,12 @@ _template = click.option(
 )
 _device = click.option("--device", metavar="DEVICE", help="cuda, cpu … (default: cuda if there is one).")
 model_options = options_(_model, _template, _device, max_length)
+_read_length = click.option(
+    "--max-length",
+    type=click.IntRange(8),
+    help="Tokens of prompt and answer that are read (and later trained on); what it cuts is counted (default: 1024, or "
+    "with --sae what that one was read with).",
+)
 read_options = options_(
     _model,
     click.option("--layer", type=int, help="Read the residual stream after this layer (default: the middle one)."),
@@ -92,7 +98,7 @@ read_options = options_(
     ),
     _template,
     _device,
-    max_length,
+    _read_length,
 )
 
 
@@ -148,8 +154,20 @@ def read_settings(options: dict[str, Any]) -> Any:
     need_torch()
     from tiltscope.sae import ReadSettings
 
-    names = ("model", "layer", "sae", "max_length", "template", "device", "seed")
-    return ReadSettings(**{key: options[key] for key in names})
+    names = ("model", "layer", "sae", "template", "device", "seed")
+    length = options["max_length"] or _length_of(options["sae"])
+    return ReadSettings(max_length=length, **{key: options[key] for key in names})
+
+
+def _length_of(sae: str) -> int:
+    """What was read through a saved autoencoder: other lengths would be another scope, and nothing would compare."""
+    from tiltscope.artifact import read_object
+
+    path = Path(sae)
+    facts = (path if path.is_dir() else path.parent) / "scope.json"
+    if sae == "train" or not facts.exists():
+        return 1024
+    return int(read_object(facts, "max_length", verb="read")["max_length"])
 
 
 def need_torch() -> None:

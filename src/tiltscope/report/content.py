@@ -15,12 +15,12 @@ from tiltscope.artifact import read_json, read_object
 from tiltscope.errors import ProductError
 from tiltscope.report.evidence import examples, naming
 from tiltscope.report.forecasts import forecast_content
-from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts
+from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts, unread_note, unread_rows
 from tiltscope.report.text import number, one_line, percent, plain, visible
 from tiltscope.report.tree import tree_content
 from tiltscope.report.words import concept_name, headline, headline_parts, near_zero, place, wish
 
-__all__ = ["calibration", "families", "gather", "load", "load_hypotheses"]
+__all__ = ["calibration", "families", "gather", "load", "load_hypotheses", "verdict"]
 
 Row = Mapping[str, Any]
 
@@ -127,20 +127,22 @@ def calibration(nulls: Sequence[Row]) -> dict[str, Any]:
     rows = []
     for null in nulls:
         allowed = FALSE_SHARE + 2 * float(null.get("mc_se") or 0)
-        fine = float(null["share_p05"]) <= ALPHA_SHARE and float(null["any_rejection"]) <= allowed
-        rows.append({**null, "allowed_any_rejection": allowed, "calibrated": fine})
+        allowed_p05 = ALPHA_SHARE + 2 * float(null.get("share_se") or 0)
+        fine = float(null["share_p05"]) <= allowed_p05 and float(null["any_rejection"]) <= allowed
+        rows.append({**null, "allowed_p05": allowed_p05, "allowed_any_rejection": allowed, "calibrated": fine})
     if not rows:
         return {"state": "not checked", "sentence": "No null calibration was run on these data.", "rows": []}
     good = all(row["calibrated"] for row in rows)
     worst = max(float(row["share_p05"]) for row in rows)
     sentence = (
         f"With the labels scrambled, at most {100 * worst:.1f} % of cells had p < .05 "
-        f"(nominal 5 %, limit {percent(ALPHA_SHARE)}), over {len(rows)} checks."
+        f"(nominal 5 %, limit {percent(ALPHA_SHARE)} and two Monte Carlo standard errors), over {len(rows)} checks."
     )
     return {"state": "calibrated" if good else "not calibrated", "sentence": sentence, "rows": rows}
 
 
-def _verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[str, Any]:
+def verdict(hypotheses: Sequence[Row], contrast: Row, spokesmen: int) -> dict[str, Any]:
+    """Return what was confirmed, of how many candidates, and whether the nulls on these data came out right."""
     confirmed = sum(bool(row["confirmed"]) for row in hypotheses)
     candidates = contrast.get("n_candidates", sum(row.get("q") is not None for row in hypotheses))
     views = contrast.get("views") or {}
@@ -164,7 +166,8 @@ def _verdict_sentence(confirmed: int, spokesmen: int, candidates: int, tested: i
     if not confirmed:
         return (
             f"Nothing was confirmed among {scope}. That is not proof that these data teach nothing: a lean may be too "
-            "weak, have too few witnesses, or be out of this scope's sight."
+            "weak, have too few witnesses, or be out of this scope's sight. What this audit would have found: "
+            "tiltscope power."
         )
     kinds = "one thing" if spokesmen == 1 else f"{spokesmen} different things"
     return f"{number(confirmed)} findings were confirmed among {scope}; they say {kinds}."
@@ -264,7 +267,7 @@ def gather(study: Path) -> dict[str, Any]:
     names = load(study, "names.json", verb="name") or {}
     evidence = load(study, "evidence.json", verb="audit") or {}
     settings = load(study, "study.json", verb="read") or {}
-    grouped = families(hypotheses)
+    grouped, unread = families(hypotheses), unread_rows(study)
     strongest = sorted(grouped, key=lambda rows: (-near_zero(rows[0]), str(rows[0]["id"])))[:IN_FULL]
     in_full = {rows[0]["id"] for rows in strongest}
     findings = [{**_finding(rows, names, evidence), "in_full": rows[0]["id"] in in_full} for rows in grouped]
@@ -273,7 +276,7 @@ def gather(study: Path) -> dict[str, Any]:
         "format_version": 1,
         "study": study.resolve().name,
         "source": one_line(str(settings.get("source") or "not recorded")),
-        "verdict": _verdict(hypotheses, contrast, len(grouped)),
+        "verdict": verdict(hypotheses, contrast, len(grouped)) | {"unread": unread_note(unread, contrast)},
         "sections": [
             {"view": view, "title": title, "findings": [one["id"] for one in findings if one["view"] == view]}
             for view, title in SECTIONS
@@ -287,6 +290,7 @@ def gather(study: Path) -> dict[str, Any]:
         "views": plain(contrast.get("views") or {}),
         "checklist": preflight(load(study, "check.json", verb="check")),
         "refused": refused_rows(study),
+        "unread": unread,
         "reading": {
             "study": plain({key: value for key, value in settings.items() if value not in (None, {}, "")}),
             "scope": scope_facts(load(study, "scope/scope.json", verb="read") or {}),

@@ -55,6 +55,7 @@ def markdown(content: Row) -> str:
     lines += [f"Source: {_safe(content['source'])}", ""]
     lines += [f"**{_safe(verdict['sentence'])}**", "", f"Calibration: {verdict['calibration']['state']}. "]
     lines[-1] += verdict["calibration"]["sentence"]
+    lines += ["", _safe(verdict["unread"])] if verdict["unread"] else []
     if content["missing"]:
         lines += ["", f"This report is missing: {_safe('; '.join(content['missing']))}."]
     lines += ["", "## Findings", ""]
@@ -135,8 +136,8 @@ def _trait(one: Row) -> tuple[object, ...]:
 
 def _null(one: Row) -> tuple[object, ...]:
     counts = (number(one.get("n_cells")), number(one.get("n_draws")))
-    shares = (percent(one["share_p05"]), percent(one["any_rejection"]), percent(one["allowed_any_rejection"]))
-    return one["null"], one["view"], *counts, *shares, number(one["calibrated"])
+    shares = ("share_p05", "allowed_p05", "any_rejection", "allowed_any_rejection")
+    return one["null"], one["view"], *counts, *(percent(one[key]) for key in shares), number(one["calibrated"])
 
 
 def _forecast(forecast: Row | None) -> list[str]:
@@ -179,6 +180,7 @@ def _rate(one: Row) -> str:
 
 def _tables(content: Row) -> list[str]:
     others, checklist, refused = content["not_confirmed"], content["checklist"], content["refused"]
+    verdict = content["verdict"]
     lines = ["## Not confirmed", "", _safe(others["note"]), ""]
     head: tuple[str, ...] = ("id", "concept", "where", "effect", "q", "groups", "halves", "why not")
     lines += _table(head, map(_other, others["rows"])) if others["rows"] else []
@@ -194,7 +196,12 @@ def _tables(content: Row) -> list[str]:
         return [*lines, "Not recorded.", ""]
     rows = ((one["reason"], one["n"], _row_numbers(one), one["found"]) for one in refused["reasons"])
     lines += [f"{refused['n']} rows were not taken.", ""]
-    return lines + (_table(("reason", "rows", "row numbers", "found, first time"), rows) if refused["n"] else [])
+    head = ("reason", "rows", "row numbers", "found, first time")
+    lines += _table(head, rows) if refused["n"] else []
+    if not verdict["unread"]:
+        return lines
+    rows = ((one["reason"], one["n"], _row_numbers(one), one["found"]) for one in content["unread"]["reasons"])
+    return [*lines, _safe(verdict["unread"]), "", *_table(head, rows)]
 
 
 def _row_numbers(reason: Row) -> str:
@@ -208,7 +215,7 @@ def _reading(content: Row) -> list[str]:
         lines += [f"- {_safe(title)}: {_safe(_flat(facts))}"] if facts else []
     calibration = content["verdict"]["calibration"]
     lines += ["", "## Calibration", "", calibration["sentence"], ""]
-    head = ("null", "view", "cells", "draws", "p below .05", "any rejection", "limit", "within")
+    head = ("null", "view", "cells", "draws", "p below .05", "limit", "any rejection", "limit", "within")
     lines += _table(head, map(_null, calibration["rows"])) if calibration["rows"] else []
     lines += ["## Limits of the method", "", *(f"- {limit}" for limit in content["limits"]), ""]
     return [*lines, "## Repeat it", "", _block("\n".join(content["commands"]))]

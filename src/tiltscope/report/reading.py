@@ -1,6 +1,6 @@
 """How a study was made, and what was found before any model loaded.
 
-In:  study.json, scope.json, check.json and refused.jsonl of a study.
+In:  study.json, scope.json, check.json, refused.jsonl and the features' manifest of a study.
 Out: what the report says of them, and the command that repeats the study.
 Refuses: a damaged refused.jsonl (`ProductError`).
 """
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tiltscope.artifact import read_object
 from tiltscope.errors import ProductError
 from tiltscope.report.text import number, one_line, percent, plain, visible
 
-__all__ = ["commands", "preflight", "refused_rows", "scope_facts"]
+__all__ = ["commands", "preflight", "refused_rows", "scope_facts", "unread_note", "unread_rows"]
 
 Row = Mapping[str, Any]
 
@@ -28,20 +29,44 @@ def refused_rows(study: Path) -> dict[str, Any] | None:
     path = study / "refused.jsonl"
     if not path.exists():
         return None
-    reasons: Counter[str] = Counter()
-    rows: dict[str, list[Any]] = {}
-    found: dict[str, str] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            one = json.loads(line)
-            reason = visible(str(one["reason"]))
-            reasons[reason] += 1
-            rows.setdefault(reason, []).append(one.get("row"))
-            found.setdefault(reason, one_line(str(one.get("found") or ""), limit=120))
+        return _by_reason(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     except (ValueError, KeyError, TypeError) as error:
         raise ProductError(
             "refused.jsonl is damaged", where=str(path), found=str(error), hint="rerun: tiltscope read"
         ) from error
+
+
+def unread_rows(study: Path) -> dict[str, Any] | None:
+    """Return the accepted rows that the scope could not read, as `refused_rows` does; None where nothing was read."""
+    path = study / "features" / "manifest.json"
+    if not path.exists():
+        return None
+    settings = read_object(path, "settings", verb="read")["settings"]
+    return _by_reason(settings.get("refused") or [])
+
+
+def unread_note(unread: Row | None, contrast: Row) -> str:
+    """One sentence on the accepted rows that could not be read; "" where all were."""
+    if not unread or not unread["n"]:
+        return ""
+    why = ", ".join(f"{one['reason']} ({number(one['n'])})" for one in unread["reasons"])
+    more = (
+        "; a larger --max-length reads them" if any("max_length" in one["reason"] for one in unread["reasons"]) else ""
+    )
+    n = f" of {number(contrast['n_pairs'] + unread['n'])}" if "n_pairs" in contrast else ""
+    return f"{number(unread['n'])}{n} accepted pairs were not read and are in no finding: {why}{more}."
+
+
+def _by_reason(entries: Iterable[Row]) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    rows: dict[str, list[Any]] = {}
+    found: dict[str, str] = {}
+    for one in entries:
+        reason = visible(str(one["reason"]))
+        reasons[reason] += 1
+        rows.setdefault(reason, []).append(one.get("row"))
+        found.setdefault(reason, one_line(str(one.get("found") or ""), limit=120))
     return {
         "n": sum(reasons.values()),
         "reasons": [

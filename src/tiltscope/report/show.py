@@ -16,8 +16,8 @@ from typing import Any
 
 from tiltscope.artifact import read_object
 from tiltscope.errors import ProductError
-from tiltscope.report.content import calibration, families, load_hypotheses
-from tiltscope.report.reading import preflight
+from tiltscope.report.content import calibration, families, load_hypotheses, verdict
+from tiltscope.report.reading import preflight, unread_note, unread_rows
 from tiltscope.report.terminal import render_hypotheses
 from tiltscope.report.text import fit, number, one_line, percent, signed, visible, wrapped
 from tiltscope.report.words import headline
@@ -94,8 +94,12 @@ def _study(study: Path) -> dict[str, Any]:
     if products["hypotheses.json"]:
         rows = load_hypotheses(study)
         grouped = families(rows)
+        contrast = read_object(study / "contrast.json", verb="contrast") if products["contrast.json"] else {}
         out["n_hypotheses"] = len(rows)
         out["n_confirmed"] = sum(bool(row["confirmed"]) for row in rows)
+        out["verdict"] = verdict(rows, contrast, len(grouped))["sentence"]
+        out["calibration"] = calibration(contrast.get("nulls") or [])["state"]
+        out["unread"] = unread_note(unread_rows(study), contrast)
         out["headlines"] = {str(family[0]["id"]): headline(family[0]) for family in grouped}
     return out
 
@@ -107,11 +111,15 @@ def _study_text(study: Path) -> str:
         there = body["products"][name]
         lines.append(f"  {fit(name, 24)} {what}" if there else f"  {fit(name, 24)} not there yet: tiltscope {verb}")
     if "headlines" in body:
-        lines += ["", f"{body['n_confirmed']} of {body['n_hypotheses']} hypotheses confirmed"]
+        lines += ["", *wrapped(body["verdict"], 79)]
+        lines += wrapped(body["unread"], 79) if body["unread"] else []
+        if body["calibration"] == "not calibrated":
+            lines += wrapped("Not calibrated: scrambled labels bring more than they should, see the report.", 79)
         shown = list(body["headlines"].values())[:5]
         for said in shown:
             lines += wrapped(said, 78, indent="- ")
-        lines += [f"{len(shown)} of {len(body['headlines'])} headlines, behaviours and words first, then the strongest"]
+        n = len(body["headlines"])
+        lines += [f"{len(shown)} of {n} headlines, behaviours and words first, then the strongest"] if n else []
     return "\n".join(lines)
 
 
