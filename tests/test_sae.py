@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the model side needs the extra tiltscope[torch]")
 pytest.importorskip("transformers", reason="the model side needs the extra tiltscope[torch]")
 
-from tiltscope.artifact import write_json
+from tiltscope.artifact import write_json  # noqa: E402
 from tiltscope.errors import ModelError, StaleProductError  # noqa: E402
 from tiltscope.features import Conversation, Features, load_features  # noqa: E402
 from tiltscope.lm import LanguageModel, load_model  # noqa: E402
