@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tiltscope.cleaning import Suppressed, clean, merge_cleaned, write_cleaned
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.pairs import LoadSettings, Pairs, load_pairs
+from tiltscope.report.acts import render_cleaned
 
 
 def record(number: int) -> dict[str, Any]:
@@ -49,6 +51,42 @@ def test_a_dataset_without_it_keeps_every_row(tmp_path: Path) -> None:
     pairs = load_pairs(written(tmp_path, [record(4 * n + 1) for n in range(20)]))
     found = clean([p.id for p in pairs.rows], [scored(pairs)])
     assert (len(found.kept), found.quarantine) == (20, ())
+
+
+def sided(n_for: int, n_against: int) -> tuple[list[str], Suppressed]:
+    """Pairs whose chosen answer has it more and more, then pairs whose rejected one has it."""
+    scores = np.arange(1.0, n_for + n_against + 1)
+    chosen = np.where(np.arange(len(scores)) < n_for, scores, 0.0)
+    return [f"p{n:03d}" for n in range(len(scores))], Suppressed("it", chosen, scores - chosen, 0.5)
+
+
+def test_balanced_takes_out_the_excess_furthest_apart_first_and_nothing_the_second_time() -> None:
+    ids, one = sided(54, 23)
+    found = clean(ids, [one], balanced=True)
+    assert found.quarantine == tuple(ids[23:54])
+    assert [asdict(side) for side in found.sides["it"]] == [
+        {"for_it": 54, "against_it": 23},
+        {"for_it": 23, "against_it": 23},
+    ]
+    stays = np.isin(ids, found.kept)
+    again = replace(one, chosen=one.chosen[stays], rejected=one.rejected[stays])
+    assert clean(list(found.kept), [again], balanced=True).quarantine == ()
+    assert clean(ids, [sided(23, 54)[1]], balanced=True).quarantine == ()
+
+
+def test_what_leans_the_other_way_after_cleaning_is_said(tmp_path: Path) -> None:
+    def told(n_for: int, n_against: int, *, balanced: bool = False) -> str:
+        ids, one = sided(n_for, n_against)
+        found = clean(ids, [one], balanced=balanced)
+        by_reason = {"it": len(found.quarantine)}
+        sides = {name: {"before": asdict(a), "after": asdict(b)} for name, (a, b) in found.sides.items()}
+        facts = {"n_kept": len(found.kept), "n_quarantine": len(found.quarantine), "n_passed": 0}
+        return " ".join(render_cleaned(facts | {"by_reason": by_reason, "sides": sides}).split())
+
+    assert "alone had it in 54, the rejected one in 23; kept: 0 and 23" in told(54, 23)
+    assert "the other way: --balanced" in told(54, 23)
+    assert "the other way" not in told(54, 23, balanced=True)
+    assert "the other way" not in told(54, 2)
 
 
 def test_only_pairs_inside_the_region_are_quarantined(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tiltscope.errors import ProductError, UsageError
 from tiltscope.pairs import Pair
 from tiltscope.pairs.records import read_records
 
-__all__ = ["Cleaned", "Reason", "Suppressed", "WrittenCleaning", "clean", "merge_cleaned", "write_cleaned"]
+__all__ = ["Cleaned", "Reason", "Sides", "Suppressed", "WrittenCleaning", "clean", "merge_cleaned", "write_cleaned"]
 
 _KEPT, _QUARANTINE, _REASONS, _FACTS = "kept.jsonl", "quarantine.jsonl", "reasons.jsonl", "cleaned.json"
 
@@ -53,12 +53,24 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """Pairs in which only the chosen answer has a concept, and in which only the rejected one has it."""
+
+    for_it: int
+    against_it: int
+
+
+@dataclass(frozen=True)
 class Cleaned:
-    """Ids that stay and ids in quarantine, both in the order of the pairs, with the reasons of the latter."""
+    """Ids that stay and ids in quarantine, both in the order of the pairs, with the reasons of the latter.
+
+    sides: {concept: (of all pairs, of those kept)}.
+    """
 
     kept: tuple[str, ...]
     quarantine: tuple[str, ...]
     reasons: Mapping[str, tuple[Reason, ...]]
+    sides: Mapping[str, tuple[Sides, Sides]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,10 +84,13 @@ class WrittenCleaning:
     n_unreadable: int
 
 
-def clean(pair_ids: Sequence[str], suppressed: Sequence[Suppressed]) -> Cleaned:
+def clean(pair_ids: Sequence[str], suppressed: Sequence[Suppressed], *, balanced: bool = False) -> Cleaned:
     """Put every pair into quarantine that teaches a suppressed concept: chosen above the threshold, rejected not.
 
     Each pair is judged by its own scores alone, so cleaning what was kept, with the same thresholds, removes nothing.
+    Where other pairs teach the opposite, they are left alone and what is kept leans that way. balanced: of the pairs
+    that teach a concept only as many go as there are more of them than of those, the furthest apart in their scores
+    first, ties by id; that removes nothing the second time either.
 
     Raises:
         UsageError: nothing is suppressed, scores of another length or not finite, ids given twice, or no pair is left.
@@ -87,17 +102,37 @@ def clean(pair_ids: Sequence[str], suppressed: Sequence[Suppressed]) -> Cleaned:
     reasons: dict[str, tuple[Reason, ...]] = {}
     for one in suppressed:
         _check(one, len(pair_ids))
-        carried = (one.chosen > one.threshold) & ~(one.rejected > one.threshold)
-        if one.inside is not None:
-            carried = carried & one.inside
-        for i in np.flatnonzero(carried).tolist():
+        for i in sorted(_gone(one, pair_ids, balanced=balanced)):
             why = Reason(one.name, float(one.chosen[i]), float(one.rejected[i]), float(one.threshold))
             reasons[pair_ids[i]] = (*reasons.get(pair_ids[i], ()), why)
     kept = tuple(id for id in pair_ids if id not in reasons)
     if not kept:
         names = ", ".join(one.name for one in suppressed)
         raise UsageError("every row would go into quarantine", found=f"{len(pair_ids)} rows carry {names}")
-    return Cleaned(kept, tuple(id for id in pair_ids if id in reasons), reasons)
+    stays = np.array([id not in reasons for id in pair_ids], bool)
+    sides = {one.name: (_sides(one, np.ones(len(stays), bool)), _sides(one, stays)) for one in suppressed}
+    return Cleaned(kept, tuple(id for id in pair_ids if id in reasons), reasons, sides)
+
+
+def _carried(one: Suppressed) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Both (n_pairs,): only the chosen answer has it, only the rejected one has it."""
+    chosen, rejected = one.chosen > one.threshold, one.rejected > one.threshold
+    inside = np.ones(len(chosen), bool) if one.inside is None else one.inside
+    return chosen & ~rejected & inside, rejected & ~chosen & inside
+
+
+def _sides(one: Suppressed, rows: npt.NDArray[np.bool_]) -> Sides:
+    for_it, against_it = _carried(one)
+    return Sides(int((for_it & rows).sum()), int((against_it & rows).sum()))
+
+
+def _gone(one: Suppressed, pair_ids: Sequence[str], *, balanced: bool) -> list[int]:
+    for_it, against_it = _carried(one)
+    found: list[int] = np.flatnonzero(for_it).tolist()
+    if not balanced:
+        return found
+    found.sort(key=lambda i: (float(one.rejected[i] - one.chosen[i]), pair_ids[i]))
+    return found[: max(0, len(found) - int(against_it.sum()))]
 
 
 def _check(one: Suppressed, n_pairs: int) -> None:
@@ -175,6 +210,7 @@ def _facts(cleaned: Cleaned, written: WrittenCleaning, unreadable: Sequence[int]
         "n_passed": written.n_passed,
         "unreadable_rows": list(unreadable),
         "by_reason": by_name,
+        "sides": {name: {"before": asdict(a), "after": asdict(b)} for name, (a, b) in cleaned.sides.items()},
     }
 
 

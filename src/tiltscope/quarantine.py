@@ -8,6 +8,7 @@ Refuses: files that are not the study's, detectors that nothing gives a threshol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ __all__ = ["run_clean", "run_clean_named"]
 Progress = Callable[[str, int, int], None]
 
 
-def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+def run_clean(
+    acting: Acting, data: str, out: Path, *, balanced: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
     """Put rows of `data` that teach what the plan suppresses into quarantine; writes OUT and returns cleaned.json.
+
+    balanced: only as many as there are more for a concept than against it.
 
     `data` is the file the study was made from. Thresholds are those the detectors were measured with; cleaning
     what an earlier cleaning kept (`data` beside its cleaned.json) takes over that one's, so it removes nothing more.
@@ -43,7 +48,7 @@ def run_clean(acting: Acting, data: str, out: Path, *, progress: Progress | None
         if one.decision.action == "suppress"
     ]
     suppressed = [_suppressed(one, frozen) for one in measured]
-    cleaned = clean([row.id for row in acting.rows], suppressed)
+    cleaned = clean([row.id for row in acting.rows], suppressed, balanced=balanced)
     write_cleaned(cleaned, acting.rows, source, out)
     facts = read_object(out / "cleaned.json", verb="clean")
     facts["thresholds"] = {one.name: one.threshold for one in suppressed}
@@ -71,7 +76,7 @@ def run_clean_named(acting: Acting, data: str, verdict: Path, out: Path) -> dict
         ids.tolist(),
         [Suppressed(rule, np.isin(ids, rows).astype(np.float64), nothing, 0.5) for rule, rows in named.items()],
     )
-    write_cleaned(cleaned, acting.rows, source, out)
+    write_cleaned(replace(cleaned, sides={}), acting.rows, source, out)  # named rows are no concept's sides
     return read_object(out / "cleaned.json", verb="clean")
 
 

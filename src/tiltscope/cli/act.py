@@ -213,6 +213,9 @@ def _need(package: str) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Instead of a plan: the --out of a gate whose failed rules name rows.",
 )
+@click.option(
+    "--balanced", is_flag=True, help="Take out only as many rows as there are more for a concept than against it."
+)
 @click.option("--audit/--no-audit", "again", default=True, help="Audit what is kept through the same autoencoder.")
 @json_
 def clean(data: str, study: Path, out: Path, again: bool, as_json: bool, **options: Any) -> None:
@@ -233,11 +236,13 @@ def clean(data: str, study: Path, out: Path, again: bool, as_json: bool, **optio
     plan_path, verdict = options["plan_path"], options["verdict"]
     if plan_path and verdict:
         raise UsageError("rows are named by a plan or by a verdict", found="--plan and --verdict", hint="give one")
+    if verdict and options["balanced"]:
+        raise UsageError("a verdict names its rows one by one", found="--verdict and --balanced", hint="give one")
     with progress_() as bar:
         if verdict:
             facts = run_clean_named(open_reading(study), data, verdict, out)
         else:
-            facts = run_clean(open_acting(study, plan_path), data, out, progress=bar)
+            facts = run_clean(open_acting(study, plan_path), data, out, balanced=options["balanced"], progress=bar)
     if again and (study / "contrast.json").exists():  # a study that was only read is not audited now
         facts["remaining"] = _audit_kept(study, out)
     print_(facts, as_json, _told)

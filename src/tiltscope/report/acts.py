@@ -7,6 +7,7 @@ Refuses: to leave out a number that a decision rests on; long lists are cut with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -260,11 +261,21 @@ def _point(estimate: Row, unit: str) -> str:
     return "–" if value is None else f"{100 * value:.1f} %" if unit == "share" else f"{value:.3f}"
 
 
+def _sides(sides: Row) -> str:
+    """How the pairs leaned, and how those lean that are kept; a lean the other way round is said."""
+    (a, b), (c, d) = ((sides[key]["for_it"], sides[key]["against_it"]) for key in ("before", "after"))
+    told = f"the chosen answer alone had it in {number(a)}, the rejected one in {number(b)}; "
+    told += f"kept: {number(c)} and {number(d)}"
+    turned = a >= b and d - c > 2 * math.sqrt(c + d)
+    return f"{told}. What is kept leans the other way: --balanced takes out the difference alone" if turned else told
+
+
 def render_cleaned(facts: Row) -> str:
     """Return how many rows went into quarantine, and why."""
     lines = [f"{number(facts['n_kept'])} rows kept, {number(facts['n_quarantine'])} in quarantine"]
     for name, count in facts["by_reason"].items():
-        lines += _indented(f"{number(count)} rows: {one_line(str(name), limit=90)}")
+        lines += _indented(f"{counted(count, 'row')}: {one_line(str(name), limit=90)}")
+        lines += _indented(_sides(facts["sides"][name]), 4) if name in facts.get("sides", {}) else []
     if facts["n_passed"]:
         lines += _indented(f"{number(facts['n_passed'])} of the rows kept were not read (refused, or not sampled)")
     return "\n".join(lines)
