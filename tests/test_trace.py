@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,24 @@ def test_a_text_with_more_marks_than_fit_shows_the_strongest() -> None:
 def test_a_short_text_is_shown_whole() -> None:
     assert mark_text("a bold b", [(2, 6, 0.5)]) == {"text": "a bold b", "marks": [[2, 6, 0.5]], "n_cut_chars": 0}
     assert mark_text("", []) == {"text": "", "marks": [], "n_cut_chars": 0}
+
+
+def test_of_equal_pairs_those_come_first_whose_wording_tells_the_sides_apart() -> None:
+    planted = [(f"p{n}", f"so. More than {n} ways. {'word ' * 30}", "no") for n in range(6)]
+    real = [(f"r{n}", "less than it", "no") if n % 2 else (f"r{n}", "no", "less than it") for n in range(12)]
+    once = [("o", "better than", "no")]
+    pairs = make_pairs([*planted, *real, *once])
+    values = {pair.id: 1.0 if "than" in pair.chosen else -1.0 for pair in pairs.rows}
+    row = {"id": "g", "direction": "more", "concept": {"id": "B-comparison", "latents": [], "rule": "comparison"}}
+    features = SimpleNamespace(pair_ids=tuple(values))
+    found = trace(row, pairs, features, disparities=values, n=20)  # type: ignore[arg-type]
+    assert [one["row"] for one in found["for"]][:6] == [1, 2, 3, 4, 5, 6]
+    assert found["wordings"] == [
+        {"text": "more than", "n_for": 6, "n_against": 0},
+        {"text": "less than", "n_for": 6, "n_against": 6},
+    ]
+    turned = trace(row | {"direction": "less"}, pairs, features, disparities=values, n=20)  # type: ignore[arg-type]
+    assert turned["wordings"][0] == {"text": "more than", "n_for": 0, "n_against": 6}
+    assert [one["row"] for one in turned["against"]][:6] == [1, 2, 3, 4, 5, 6]
+    words = {"id": "g", "direction": "more", "concept": {"id": "W-than", "latents": [], "rule": "says:than"}}
+    assert "wordings" not in trace(words, pairs, features, disparities=values)  # type: ignore[arg-type]

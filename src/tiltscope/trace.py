@@ -8,6 +8,7 @@ Refuses: to leave text out silently, and to trace a hypothesis of other features
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltscope.behaviours import rule
+from tiltscope.behaviours import SAYS, rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.features import SIDES, Features, SpanCodes
 from tiltscope.hypotheses import read_disparities
@@ -30,7 +31,9 @@ LONGEST = 2400
 Mark = tuple[int, int, float]
 """Characters from, to, and how strongly they show the concept."""
 
+_SIGNS = {"for": 1.0, "against": -1.0}
 _AROUND = 240
+_WORDING, _WORDINGS = 60, 8  # characters of a wording, and how many are told
 _HEAD = 300
 
 
@@ -47,9 +50,10 @@ def trace(
 
     disparities maps pair ids to the chosen minus rejected difference of the hypothesis (in its region only), or is the
     study's folder. A pair is at stake when its disparity is not 0; it is "for" when the sign is the finding's
-    direction; ties go by the continuous disparity (method, section 4). n examples of each kind; `seed` draws the random
-    ones. Marks are [start, end, strength] in characters of the text shown, strength 0 to 1 of the concept's highest
-    activation among the pairs shown; "n_cut_chars" counts what is left out.
+    direction. Of equal ones those come first whose wording tells their side from the other (of what is counted by
+    rule), then those with more of it (method, section 4). n examples of each kind; `seed` draws the random ones. Marks
+    are [start, end, strength] in characters of the text shown, strength 0 to 1 of the concept's highest activation
+    among the pairs shown; "n_cut_chars" counts what is left out. "wordings": what a rule marks, on either side.
 
     Raises:
         UsageError: n under 1.
@@ -72,17 +76,56 @@ def trace(
     counted = hypothesis["concept"].get("rule")
     shows = _by_rule(counted, pairs.rows) if counted else _by_latents(hypothesis, features)
     drill = {key: sign * value for key, value in shows.drill.items()}
-    sides = {"for": _strongest(lean, drill, 1.0), "against": _strongest(lean, drill, -1.0)}
-    picked = {**{side: ids[:n] for side, ids in sides.items()}, "random": _drawn(lean, n, seed)}
+    sides = {side: [key for key, value in lean.items() if way * value > 0] for side, way in _SIGNS.items()}
+    worded = _Worded.of(counted, sides, by_id, values)
+    ranked = {side: _ranked(keys, _SIGNS[side], lean, drill, worded) for side, keys in sides.items()}
+    picked = {**{side: keys[:n] for side, keys in ranked.items()}, "random": _drawn(lean, n, seed)}
     shown = _examples([by_id[key] for key in sorted(set().union(*picked.values()))], shows.marks, values)
     examples = {side: [shown[key] for key in ids] for side, ids in picked.items()}
-    return {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
+    told = {**examples, "n_for": len(sides["for"]), "n_against": len(sides["against"])}
+    return told | ({"wordings": worded.told} if worded.counts else {})
 
 
-def _strongest(lean: Mapping[str, float], drill: Mapping[str, float], sign: float) -> list[str]:
-    """Pair ids whose lean has this sign, strongest first; ties by the continuous disparity, then by id."""
-    fit = [key for key, value in lean.items() if sign * value > 0]
-    return sorted(fit, key=lambda key: (-sign * lean[key], -sign * drill[key], key))
+def _ranked(
+    keys: Sequence[str], way: float, lean: Mapping[str, float], drill: Mapping[str, float], worded: _Worded
+) -> list[str]:
+    """Pair ids of one side, strongest first; ties by how telling the wording is, by the continuous disparity, by id."""
+    return sorted(keys, key=lambda key: (-way * lean[key], -worded.typical(key, way), -way * drill[key], key))
+
+
+@dataclass(frozen=True)
+class _Worded:
+    """How a behaviour is worded: in so many pairs for it and against it ({wording: counts}), and in every pair."""
+
+    counts: Mapping[str, tuple[int, int]]
+    of_pair: Mapping[str, frozenset[str]]
+
+    @staticmethod
+    def of(
+        counted: str | None, sides: Mapping[str, Sequence[str]], by_id: Mapping[str, Pair], values: Mapping[str, float]
+    ) -> _Worded:
+        """What the rule marks in the answer that shows it; nothing of latents, and of words, worded in one way."""
+        if not counted or counted.startswith(SAYS):
+            return _Worded({}, {})
+        of_pair = {}
+        for key in (*sides["for"], *sides["against"]):
+            text = by_id[key].chosen if values[key] > 0 else by_id[key].rejected
+            said = (" ".join(text[start:stop].lower().split()) for start, stop in rule(counted).marks(text))
+            of_pair[key] = frozenset(filter(None, said))
+        n_for, n_against = (Counter(one for key in keys for one in of_pair[key]) for keys in sides.values())
+        several = {one for one, n in (n_for + n_against).items() if n > 1}  # what one pair alone has says nothing
+        return _Worded({one: (n_for[one], n_against[one]) for one in several}, of_pair)
+
+    def typical(self, key: str, sign: float) -> float:
+        """Of a pair's wordings the one that most tells its side from the other: in so many more pairs of its side."""
+        known = [self.counts[one] for one in self.of_pair.get(key, ()) if one in self.counts]
+        return max((sign * (n_for - n_against) for n_for, n_against in known), default=0.0)
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """{text, n_for, n_against}: what most tells the sides apart comes first."""
+        order = sorted(self.counts.items(), key=lambda one: (-abs(one[1][0] - one[1][1]), -sum(one[1]), one[0]))
+        return [{"text": text[:_WORDING], "n_for": a, "n_against": b} for text, (a, b) in order[:_WORDINGS]]
 
 
 @dataclass(frozen=True)

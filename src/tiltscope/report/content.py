@@ -13,7 +13,7 @@ from typing import Any
 
 from tiltscope.artifact import read_json, read_object
 from tiltscope.errors import ProductError
-from tiltscope.report.evidence import examples, naming
+from tiltscope.report.evidence import examples, naming, wordings_note
 from tiltscope.report.forecasts import forecast_content
 from tiltscope.report.reading import commands, preflight, refused_rows, scope_facts, unread_note, unread_rows
 from tiltscope.report.text import number, one_line, percent, plain, visible
@@ -201,6 +201,7 @@ def _finding(rows: Sequence[Row], names: Row, evidence: Row) -> dict[str, Any]:
         "said_as": _said_as(rows),
         "has_evidence": first["id"] in evidence,
         "evidence": examples(evidence[first["id"]]) if first["id"] in evidence else [],
+        "wordings": wordings_note(evidence.get(first["id"]) or {}),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiltscope.report.text import excerpt, number, one_line, plain, signed, token, visible
 
-__all__ = ["KINDS", "evidence_note", "examples", "naming"]
+__all__ = ["KINDS", "evidence_note", "examples", "naming", "wordings_note"]
 
 Row = Mapping[str, Any]
 
@@ -89,6 +89,14 @@ def _by_rule(hypothesis: Row, known: Row) -> str:
     ends = f"[{signed(namesake['ci_low'])}, {signed(namesake['ci_high'])}]"
     verdict = "it leans alike" if namesake["holds"] else "it does not lean alike, so the finding is not named after it"
     return f"{name}, measured by rule: {signed(namesake['effect'])} {ends}; {verdict}"
+
+
+def wordings_note(evidence: Row) -> str:
+    """What is marked in pairs for a finding and in pairs against it; "" where nothing is twice."""
+    told = evidence.get("wordings") or ()
+    return ", ".join(
+        f"“{visible(str(one['text']))}” {number(one['n_for'])} : {number(one['n_against'])}" for one in told
+    )
 
 
 def naming(hypothesis: Row, names: Row) -> dict[str, Any]:

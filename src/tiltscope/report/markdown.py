@@ -92,6 +92,7 @@ def _finding(finding: Row) -> list[str]:
     lines += [f"- {number(row.get('n_pairs'))} pairs, {number(row.get('n_groups'))} groups; id `{finding['id']}`"]
     lines += [] if row["concept"].get("rule") else [f"- named by {_safe(naming['named_by'])}{score}"]
     lines += [f"- {_safe(naming['by_rule'])}"] if naming["by_rule"] else []
+    lines += [f"- marked, in pairs for it : against it: {_safe(finding['wordings'])}"] if finding["wordings"] else []
     for name, baseline in (row.get("baselines") or {}).items():
         left = f"{signed(baseline.get('effect_left'))} of {signed(row['effect'])} left"
         lines += [f"- {_safe(name.replace('_', ' '))}: correlation {signed(baseline.get('r'), digits=2)}; {left}"]

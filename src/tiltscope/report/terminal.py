@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiltscope.report.content import SECTIONS, families
-from tiltscope.report.evidence import KINDS, evidence_note
+from tiltscope.report.evidence import KINDS, evidence_note, wordings_note
 from tiltscope.report.text import Piece, excerpt, fit, number, one_line, signed, width_of, wrapped
 from tiltscope.report.words import headline, wish
 
@@ -88,6 +88,8 @@ def render_trace(hypothesis: Row, evidence: Row, *, width: int = 80, colour: boo
         f"id {one_line(str(hypothesis['id']))}; what shows it stands " + ("underlined" if colour else "in ⟦ ⟧"),
         "",
     ]
+    if told := wordings_note(evidence):
+        lines += [*wrapped(f"Marked, in pairs for it : against it: {told}", width), ""]
     for kind, title, _ in KINDS:
         examples = evidence.get(kind) or []
         lines += [*wrapped(f"{title}: {evidence_note(evidence, kind, len(examples))}", width), ""]
