@@ -206,6 +206,27 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "opening_sure": (["Sure! Here", "Certainly, I", " Of course. "], ["I am sure! ok", "Surely not", "Surefire"]),
     "opening_here": (["Here is a list", "Here's how", "Sure! Here are"], ["Come here is", "So here is"]),
     "closing_offer": (["Let me know if", "feel free to ask", "I hope this helps!"], ["let it go", "free to roam"]),
+    "closing_question": (
+        ["It is hot. Do you like it?", "Sure!\nWhich one **do you want?** 😊", "One: two?"],
+        ["Do you like it?", "Why? Because.", "What is it? It is `x?`"],
+    ),
+    "other_language": (
+        [
+            "I like it. El perro está en la casa con una pelota.",
+            "Das ist nicht so, wie ich es will.",
+            "Je ne sais pas, mais vous êtes dans la maison.",
+            "Não é para você, mas com uma bola.",
+        ],
+        ["She lives in La Paz, and Los Angeles is far.", "The die is cast in the war.", "hola", "a la carte, en route"],
+    ),
+    "british_spelling": (
+        ["the colour", "They organised it", "neighbourhood", "travelling", "in the centre", "specialising"],
+        ["our hour", "advise", "exercise", "wise", "color", "organized", "surprise", "four"],
+    ),
+    "human_life": (
+        ["My wife says so", "When I was a kid, it", "I grew up in Ohio", "I’m a real person", "two years ago I met"],
+        ["your wife", "my answer", "She said that I am late", "human beings", "my son-in-law's"][:4],
+    ),
     "conclusion": (["In conclusion, x", "text.\n\nOverall, it"], ["an overall score", "he ended in conclusion"]),
     "example": (["for example, x", "such as"], ["an exam", "sample"]),
     "contrast": (["However, x", "but not"], ["button", "howe"]),

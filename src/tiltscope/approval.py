@@ -36,7 +36,7 @@ LEVEL = 0.01
 """Of a hundred candidates that lean as the approved data do, about one is told to have a new lean."""
 
 BUDGET = {"behaviours": 0.25, "words": 0.25, "latents": 0.5}
-"""How the lists share the level: among 65 behaviours a smaller change says something than among thousands."""
+"""How the lists share the level: among some hundred behaviours a smaller change says something than among thousands."""
 
 FEWEST_GROUPS, WORDS_SHARE = 12, 0.004
 """A word or phrase is looked at if it is at stake in so many groups of prompts, and in this share of them."""

@@ -7,7 +7,10 @@ Refuses: irony, other languages, and meaning beyond the phrase.
 
 from __future__ import annotations
 
-from tiltscope.behaviours.rule import Rule, phrases, prose
+import re
+from collections.abc import Iterator
+
+from tiltscope.behaviours.rule import Rule, Span, phrases, prose, without_code
 
 __all__ = ["VOICE"]
 
@@ -38,12 +41,29 @@ _CLOSING = (
     r"is there anything (?:else|specific)",
     r"would you like (?:me|to|more|some|any)",
     r"do you (?:want|need) me to",
+    r"(?:shall|should|could|may|can) i (?:also )?(?:help|assist|explain|show|tell|give|add|write|go|provide|elaborate"
+    r"|expand)",
     r"if you (?:have any|need any|need more|need further|would like|want) (?:\w+ )?(?:questions|help"
     r"|assistance|information|more|me|details|to know)",
     r"don't hesitate to",
     r"happy to help",
     r"anything else i can",
 )
+
+_ASKED = re.compile(r"[?？][\s\"'”’»)\]*_☀-➿\U0001f300-\U0001faff]*\Z")
+
+
+def _closing_question(text: str) -> Iterator[Span]:
+    """A question with which an answer ends that has said something before."""
+    plain = without_code(text)
+    found = _ASKED.search(plain)
+    if not found:
+        return
+    start = max(plain.rfind(mark, 0, found.start()) for mark in ".!?…:\n") + 1
+    if plain[:start].strip():
+        start += len(plain[start:]) - len(plain[start:].lstrip())
+        yield start, found.start() + 1
+
 
 VOICE: tuple[Rule, ...] = (
     Rule("contraction", "contractions", "count", "voice", phrases(*_CONTRACTION)),
@@ -124,5 +144,6 @@ VOICE: tuple[Rule, ...] = (
         phrases(r"\A[\s*]*(?:(?:sure|certainly|of course|absolutely)[!,.]? )?(?:here(?:'s| is| are)|below (?:is|are))"),
     ),
     Rule("closing_offer", "offer of more help", "share", "closing", phrases(*_CLOSING)),
+    Rule("closing_question", "question at the end", "share", "closing", _closing_question),
     Rule("conclusion", "concluding phrase", "share", "closing", phrases(*_CONCLUSION, starts_clause=True)),
 )

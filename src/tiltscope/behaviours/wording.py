@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tiltscope.behaviours.claims import CLAIMS
 from tiltscope.behaviours.rule import Rule, phrases, prose
+from tiltscope.behaviours.tongue import TONGUE
 from tiltscope.behaviours.voice import VOICE
 
 __all__ = ["WORDING"]
@@ -53,6 +54,7 @@ _PROFANITY = (
 WORDING: tuple[Rule, ...] = (
     CLAIMS
     + VOICE
+    + TONGUE
     + (
         Rule(
             "example",
