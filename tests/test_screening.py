@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -45,6 +47,28 @@ def test_swapping_labels_turns_u_and_leaves_a() -> None:
         one, other = measure(features, concepts), measure(flipped(features, np.ones(80, bool)), concepts)
         assert np.array_equal(one.u.toarray(), -other.u.toarray())
         assert np.array_equal(one.a.toarray(), other.a.toarray())
+
+
+def test_one_extreme_pair_does_not_decide_a_shift_whichever_way_it_was_labelled() -> None:
+    """A latent that differs by a tenth in every pair, and in one, after one kind of prompt, forty times as much."""
+    rng = np.random.default_rng(3)
+    n = 300
+    inside = np.arange(n) < 60
+    difference = rng.choice([-0.1, 0.1], n) * rng.uniform(0.5, 1.5, n)
+    z = []
+    for sign in (1.0, -1.0):
+        difference[7] = sign * 4.0
+        chosen, rejected = (sparse.csr_array(np.maximum(way * difference, 0)[:, None]) for way in (1, -1))
+        features = SimpleNamespace(
+            chosen=SimpleNamespace(freq=chosen), rejected=SimpleNamespace(freq=rejected), n_latents=1
+        )
+        measures = shift_disparity(features, [Concept("R0", (0,))])  # type: ignore[arg-type]
+        u, a = (x[:, 0] for x in measures.columns([0]))
+        assert a[7] == a.max() == pytest.approx(np.quantile(np.abs(u), 0.975), rel=0.02)
+        assert np.sign(u[7]) == sign
+        clusters = stats.Clusters.of(np.arange(n))
+        z.append(screen_regions(measures, inside[:, None], np.zeros((n, 0)), clusters, np.arange(n), min_groups=20).z)
+    assert abs(z[0] - z[1]).max() < 1
 
 
 def test_prevalence_without_preference_is_called_in_at_most_seven_percent() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Measures", "Screen", "disparity", "screen_regions", "shift_disparity"]
 
 _CHUNK = 64
+_BORDER = 0.975
+"""Of the pairs in which a shift concept is at stake, the share below which its size counts in full."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,20 @@ def disparity(features: Features, concepts: Sequence[Concept]) -> Measures:
 def shift_disparity(features: Features, concepts: Sequence[Concept]) -> Measures:
     """Return u = mean over the latents of the scaled difference of freq, and a = mean of its absolute value.
 
-    In units of the latent's root-mean-square difference. Source: arXiv:2606.12360, prompt-conditioned hypotheses.
+    In units of the latent's root-mean-square difference. Source: arXiv:2606.12360, prompt-conditioned hypotheses. Ours:
+    a pair in which a concept is at stake more than in 97.5 % of the pairs where it is at all counts as one at that
+    border. A latent that few answers show may differ by a dozen units in one of them, and then that pair alone decides
+    a test. The border depends on no label.
     """
     every = np.arange(features.n_latents)
-    return _measures(scaled_difference(features.chosen.freq, features.rejected.freq, every), concepts)
+    whole = _measures(scaled_difference(features.chosen.freq, features.rejected.freq, every), concepts)
+    a = whole.a.tocsc().astype(np.float64)
+    kept = a.copy()
+    for start, end in zip(a.indptr[:-1], a.indptr[1:], strict=True):
+        own = a.data[start:end]
+        border = np.quantile(own, _BORDER) if len(own) else 1.0
+        kept.data[start:end] = np.minimum(1.0, border / np.maximum(own, 1e-12))
+    return Measures(whole.concepts, whole.u.multiply(kept).tocsc(), a.multiply(kept).tocsc())
 
 
 def _measures(difference: sparse.csr_array, concepts: Sequence[Concept]) -> Measures:
