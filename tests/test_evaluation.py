@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from double import read_double
 from made_model import PLAIN, MadeModel, bold_only, made_evaluation, made_prompts
 from tiltscope.behaviours.measured import Behaviour, behaviour
 from tiltscope.errors import InconclusiveError, ModelError, ProductError, UsageError
@@ -41,6 +42,9 @@ from tiltscope.evaluation import (
     write_comparison,
     write_evaluation,
 )
+from tiltscope.pairs import LoadSettings, load_pairs, save_pairs
+from tiltscope.proving import Asked, _held_out
+from tiltscope.study import trained_on
 
 # --- answers ----------------------------------------------------------------------------------------------------------
 
@@ -509,3 +513,29 @@ def test_the_key_of_an_endpoint_is_never_shown() -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="web address"):
         Judge("file:///etc/passwd", "j")
+
+
+# --- held-out prompts -------------------------------------------------------------------------------------------------
+
+
+def conversations(folder: Path, n: int) -> tuple[Path, Path]:
+    """N conversations of three prompts each as a file, and a study of all but the last two, read by conversation."""
+    rows = [
+        {"conv": f"c{i}", "prompt": f"question {i} {part}", "chosen": "one two", "rejected": "three"}
+        for i in range(n)
+        for part in "abc"
+    ]
+    whole, trained = folder / "all.jsonl", folder / "trained.jsonl"
+    whole.write_text("".join(json.dumps({**row, "prompt": row["prompt"].upper()}) + "\n" for row in rows))
+    trained.write_text("".join(json.dumps(row) + "\n" for row in rows[:-6]))
+    pairs = load_pairs(trained, LoadSettings(group="conv"))
+    save_pairs(pairs, folder / "study")
+    read_double(pairs, ["one", "two"], folder / "study" / "features")
+    return whole, folder / "study"
+
+
+def test_no_prompt_of_a_study_is_asked_however_its_pairs_were_grouped(tmp_path: Path) -> None:
+    whole, study = conversations(tmp_path, 7)
+    asked = Asked(data=str(whole), leave_out=trained_on(study))
+    texts = {row.prompt_text for row in _held_out(asked, lambda prompt: True)}
+    assert texts == {f"QUESTION {i} {part}" for i in (5, 6) for part in "ABC"}

@@ -46,7 +46,7 @@ from tiltscope.evaluation.tables import as_markdown
 from tiltscope.forced import Forced, forced_scores
 from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
-from tiltscope.pairs import LoadSettings, Pair, Turn
+from tiltscope.pairs import LoadSettings, Pair, Turn, prompt_name
 from tiltscope.plan import Decision, load_plan
 from tiltscope.study import check_current, load_data, open_study
 from tiltscope.verdict import (
@@ -86,7 +86,7 @@ class Asked:
     n_prompts: int = 100
     """So many prompts of `data`, the first by hash of their text, and held-out ones where `leave_out` says so."""
     leave_out: frozenset[str] = frozenset()
-    """Groups of `data` that may not be asked, because they were trained on."""
+    """Names of prompts and groups that were trained on: no group of `data` that shares one is asked."""
     xstest: Path | None = None
     """Folder of XSTest: its safe and unsafe prompts are asked for refusals …"""
     under: tuple[str, ...] = ()
@@ -250,11 +250,12 @@ def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[P
 
 
 def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
-    """One pair per prompt, by hash, without the groups that were trained on and prompts that do not fit."""
+    """One pair per group, by hash, without the groups that were trained on in part and prompts that do not fit."""
     pairs = load_data(str(asked.data), LoadSettings())
+    known = {row.group for row in pairs.rows if asked.leave_out & {row.group, prompt_name(row.prompt)}}
     by_group: dict[str, Pair] = {}
     for row in pairs.rows:
-        if row.group not in asked.leave_out:
+        if row.group not in known:
             by_group.setdefault(row.group, row)
     ordered = sorted(by_group.values(), key=lambda row: fingerprint("ask", row.group))
     rows = list(itertools.islice((row for row in ordered if fits(row.prompt)), asked.n_prompts))

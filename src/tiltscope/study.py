@@ -39,6 +39,7 @@ __all__ = [
     "run_read",
     "run_read_ahead",
     "run_report",
+    "trained_on",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -197,6 +198,13 @@ def open_study(study: Path) -> Opened:
             hint=f"rerun: tiltscope read DATA --out {study}",
         )
     return Opened(study, pairs, features)
+
+
+def trained_on(study: Path) -> frozenset[str]:
+    """Return the names of all prompts of a study and of its groups: what no held-out prompt may share."""
+    from tiltscope.pairs import prompt_name
+
+    return frozenset(name for row in open_study(study).pairs.rows for name in (row.group, prompt_name(row.prompt)))
 
 
 def run_contrast(opened: Opened, settings: ContrastSettings, *, progress: Progress) -> dict[str, Any]:

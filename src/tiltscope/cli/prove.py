@@ -98,9 +98,8 @@ def _asked(options: dict[str, Any]) -> Any:
     from tiltscope.behaviours.safety import wrappers
     from tiltscope.evaluation import Judge
     from tiltscope.proving import Asked
-    from tiltscope.study import open_study
+    from tiltscope.study import trained_on
 
-    left_out = frozenset(row.group for row in open_study(options["not_in"]).pairs.rows) if options["not_in"] else ()
     wanted = _names(options["behaviours"])
     if options["behaviours"] is not None and not wanted:
         raise UsageError("--behaviours names none", found=repr(options["behaviours"]), hint="leave it out for all")
@@ -108,7 +107,7 @@ def _asked(options: dict[str, Any]) -> Any:
     return Asked(
         behaviours=wanted,
         file=options["behaviours_file"],
-        leave_out=frozenset(left_out),
+        leave_out=trained_on(options["not_in"]) if options["not_in"] else frozenset(),
         seeds=(options["seed"],),
         xstest=options["xstest"],
         under=tuple(one.id for one in wrappers()) if "all" in options["under"] else options["under"],

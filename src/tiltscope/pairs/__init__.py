@@ -7,7 +7,7 @@ Refuses: a dataset that cannot be read as preference pairs (`DataError`); single
 
 from __future__ import annotations
 
-from tiltscope.pairs.load import load_pairs, load_sft, pairs_fingerprint
+from tiltscope.pairs.load import load_pairs, load_sft, pairs_fingerprint, prompt_name
 from tiltscope.pairs.store import read_pairs, save_pairs
 from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal, Turn, with_instruction
 
@@ -21,6 +21,7 @@ __all__ = [
     "load_pairs",
     "load_sft",
     "pairs_fingerprint",
+    "prompt_name",
     "read_pairs",
     "save_pairs",
     "with_instruction",

@@ -22,9 +22,9 @@ from tiltscope.artifact import fingerprint
 from tiltscope.errors import DataError, UsageError
 from tiltscope.pairs.records import read_records
 from tiltscope.pairs.shapes import SFT_ANSWERS, Draft, column_value, parse_row, parse_sft_row
-from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal
+from tiltscope.pairs.types import REASONS, LoadSettings, Pair, Pairs, Refusal, Turn
 
-__all__ = ["load_pairs", "load_sft", "pairs_fingerprint"]
+__all__ = ["load_pairs", "load_sft", "pairs_fingerprint", "prompt_name"]
 
 _Parse = Callable[[int, object, Mapping[str, str]], Draft | Refusal]
 
@@ -74,6 +74,11 @@ def _load(source: str | Path, settings: LoadSettings, parse: _Parse) -> Pairs:
 def pairs_fingerprint(rows: Iterable[Pair]) -> str:
     """Return 16 hex digits of the ids and groups, whatever the order of the rows."""
     return fingerprint(sorted((pair.id, pair.group) for pair in rows))
+
+
+def prompt_name(prompt: Sequence[Turn]) -> str:
+    """Return 16 hex digits of a prompt, whatever its case and white space: the group of a pair without --group."""
+    return fingerprint([[turn.role, _normal(turn.content)] for turn in prompt])
 
 
 def _check_settings(settings: LoadSettings) -> None:
@@ -240,7 +245,7 @@ def _groups(drafts: Sequence[Draft], column: str | None) -> list[str]:
             node = parent[node]
         return node
 
-    nodes = [fingerprint([[turn.role, _normal(turn.content)] for turn in draft.prompt]) for draft in drafts]
+    nodes = [prompt_name(draft.prompt) for draft in drafts]
     for node, draft in zip(nodes, drafts, strict=True):
         value = _label(column_value(draft.record, column)) if column else None
         ends = sorted((root(node), root(node if value is None else f"~{value}")))
