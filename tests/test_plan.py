@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 import made_study
+from tiltscope.acting import Acting, run_prepare
 from tiltscope.errors import DataError, ProductError, StaleProductError, TiltscopeError, UsageError
-from tiltscope.plan import METHODS, DetectorSpec, Plan, draft_plan, load_plan, write_draft
+from tiltscope.plan import METHODS, Decision, DetectorSpec, Plan, draft_plan, load_plan, unspoken, write_draft
 
 
 def plan_of(study: Path) -> dict[str, Any]:
@@ -255,6 +258,51 @@ def test_a_plan_whose_finding_turned_round_loads_with_the_new_one_undecided(tmp_
     made_study.write(study / "hypotheses.json", [made_study.hypothesis("g-L812", bold, -0.2)])
     plan = load_plan(write_draft(study, overwrite=True))
     assert [(one.direction, one.action) for one in plan.decisions] == [("less", "undecided"), ("more", "allow")]
+
+
+def test_a_finding_without_an_entry_is_undecided(tmp_path: Path) -> None:
+    study = made_study.make(tmp_path / "s")
+    whole = load_plan(write_draft(study))
+    assert unspoken(study, whole) == ()
+    assert [one.hypothesis for one in unspoken(study, Plan(whole.decisions[2:]))] == [
+        one.hypothesis for one in whole.decisions[:2]
+    ]
+    assert len(unspoken(study, Plan(()))) == len(whole.decisions)
+    gone = replace(whole.decisions[0], hypothesis="g-L9999", direction=None, detector=DetectorSpec("rule", "emoji"))
+    assert unspoken(study, Plan((*whole.decisions, gone))) == ()
+    turned = replace(whole.decisions[0], direction={"more": "less", "less": "more"}[str(whole.decisions[0].direction)])
+    assert len(unspoken(study, Plan((turned, *whole.decisions[1:])))) == 1
+    (study / "hypotheses.json").unlink()
+    assert unspoken(study, Plan(())) == ()
+
+
+@pytest.mark.parametrize(
+    ("detector", "where", "n_left"),
+    [
+        (DetectorSpec("rule", "bold"), "everywhere", 0),
+        (DetectorSpec("concept", latents=(812,)), "everywhere", 0),
+        (DetectorSpec("rule", "emoji"), "everywhere", 1),
+        (DetectorSpec("rule", "bold"), "K3", 1),
+        (DetectorSpec("rule", "bold", on_lines_with=DetectorSpec("rule", "heading")), "everywhere", 1),
+    ],
+)
+def test_a_decision_on_a_detector_speaks_of_the_finding_that_it_sees_all_of(
+    tmp_path: Path, detector: DetectorSpec, where: str, n_left: int
+) -> None:
+    row = made_study.hypothesis("g-L812", made_study.concept("L812", "bold text", "library"), 0.2)
+    study = made_study.make(tmp_path / "s", rows=[row | {"namesake": {"rule": "bold", "holds": True}}])
+    assert len(unspoken(study, Plan((Decision(1, 1, detector=detector, where=where),)))) == n_left
+
+
+def test_nothing_is_prepared_under_a_plan_that_lost_an_entry(tmp_path: Path) -> None:
+    study = made_study.make(tmp_path / "s")
+    whole = load_plan(write_draft(study))
+    allowed = tuple(replace(one, action="allow", reason="fine") for one in whole.decisions[1:])
+    opened: Any = SimpleNamespace(folder=study)
+    with pytest.raises(UsageError, match=f"^1 of {len(whole.decisions)} findings are undecided") as caught:
+        run_prepare(Acting(opened, Plan(allowed), {}), [])
+    assert f"1 of them have no entry in this plan, the first is {whole.decisions[0].hypothesis}" in caught.value.found
+    assert "--allow-undecided" in caught.value.hint
 
 
 def test_every_field_of_a_decision_is_read(tmp_path: Path) -> None:

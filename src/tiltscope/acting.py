@@ -22,7 +22,7 @@ from tiltscope.interventions import Prepared, Scored, Wish, prepare
 from tiltscope.interventions.strength import explaining_strength
 from tiltscope.measure import Bench, Ground, Measured, measure, namesake_of, save_measured, scored_on_pairs
 from tiltscope.pairs import Pair
-from tiltscope.plan import Decision, DetectorSpec, Plan, load_plan
+from tiltscope.plan import Decision, DetectorSpec, Plan, load_plan, unspoken
 from tiltscope.pushes import pushes
 from tiltscope.recipe import Objective, Recipe, empty_recipe, load_recipe, save_recipe
 from tiltscope.study import Opened, open_study
@@ -143,14 +143,10 @@ def run_prepare(
     Raises:
         UsageError: undecided findings that nobody allowed to leave open, or a decision that cannot be carried out.
     """
-    open_ones = acting.plan.undecided
+    missing = unspoken(acting.opened.folder, acting.plan)
+    open_ones = (*acting.plan.undecided, *missing)
     if open_ones and not allow_undecided:
-        raise UsageError(
-            f"{len(open_ones)} of {len(acting.plan.decisions)} findings are undecided, which never means allowed",
-            where=str(acting.plan.path),
-            found=", ".join(one.hypothesis or one.name for one in open_ones[:8]) + (" …" if len(open_ones) > 8 else ""),
-            hint="decide them, or leave them to plain training knowingly: --allow-undecided",
-        )
+        raise _undecided(acting, missing)
     start = empty_recipe([row.id for row in acting.rows], objective, made_from=_inputs(acting))
     decided, forecast = _decided(measured, acting, objective, Bench(ground_of(acting), progress))
     done = prepare(start, decided, texts={row.id: (row.chosen, row.rejected) for row in acting.rows})
@@ -161,6 +157,23 @@ def run_prepare(
     product["pushes"] = [asdict(one) for one in pushes(acting.rows, done.recipe)]
     write_json(acting.opened.folder / "prepared.json", product)
     return product
+
+
+def _undecided(acting: Acting, missing: Sequence[Decision]) -> UsageError:
+    """Say how many findings are undecided, and which; those that the plan has no entry for are undecided too."""
+    plan = acting.plan
+    open_ones = (*plan.undecided, *missing)
+    found = ", ".join(one.hypothesis or one.name for one in open_ones[:8]) + (" …" if len(open_ones) > 8 else "")
+    hint = "decide them, or leave them to plain training knowingly: --allow-undecided"
+    if missing:
+        found += f"; {len(missing)} of them have no entry in this plan, the first is {missing[0].hypothesis}"
+        hint = f"tiltscope plan draft {acting.opened.folder} --overwrite writes missing entries; {hint}"
+    return UsageError(
+        f"{len(open_ones)} of {len(plan.decisions) + len(missing)} findings are undecided, which never means allowed",
+        where=str(plan.path),
+        found=found,
+        hint=hint,
+    )
 
 
 def _decided(

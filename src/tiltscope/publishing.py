@@ -13,7 +13,7 @@ from typing import Any
 
 from tiltscope.artifact import read_object, write_text
 from tiltscope.errors import ModelError
-from tiltscope.plan import load_plan
+from tiltscope.plan import load_plan, unspoken
 
 __all__ = ["model_card", "publish"]
 
@@ -53,7 +53,8 @@ def _decisions(plan: Path) -> list[str]:
             how = one.strength if one.strength is not None else one.aim_rate
             cells = (one.name, one.action, one.method or "", "" if how is None else how, one.reason)
             lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
-    return [*lines, "", f"{len(loaded.undecided)} findings were left undecided, to plain training."]
+    n_open = len(loaded.undecided) + len(unspoken(plan.parent, loaded))
+    return [*lines, "", f"{n_open} findings were left undecided, to plain training."]
 
 
 def _plain(value: object) -> str:

@@ -8,7 +8,7 @@ Refuses: to decide, to lose what a person wrote, and to guess what a misspelt wo
 from __future__ import annotations
 
 from tiltscope.plan.decisions import ACTIONS, EFFECTS, METHODS, PLAN_SIDES, Decision, Plan
-from tiltscope.plan.draft import draft_plan, write_draft
+from tiltscope.plan.draft import draft_plan, unspoken, write_draft
 from tiltscope.plan.loading import load_plan
 from tiltscope.plan.spec import KINDS, DetectorSpec
 
@@ -23,5 +23,6 @@ __all__ = [
     "Plan",
     "draft_plan",
     "load_plan",
+    "unspoken",
     "write_draft",
 ]

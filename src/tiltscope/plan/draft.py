@@ -1,7 +1,8 @@
 """Findings become a plan that a person fills in.
 
 In:  a study folder after `contrast` (names make it readable), and the plan that is there already, if any.
-Out: `STUDY/plan.yaml`: one entry per confirmed family, every one undecided, with what a decision needs beside it.
+Out: `STUDY/plan.yaml`: one entry per confirmed family, every one undecided, with what a decision needs beside it; the
+     families that a plan has no entry for.
 Refuses: to decide; to write over a plan unless told to, and then to lose what a person has filled in.
 """
 
@@ -17,9 +18,10 @@ from tiltscope.artifact import read_object, write_text
 from tiltscope.behaviours import is_rule, rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
+from tiltscope.plan.decisions import Decision, Plan
 from tiltscope.report import anchor, families, headline, relatives, visible
 
-__all__ = ["draft_plan", "write_draft"]
+__all__ = ["draft_plan", "unspoken", "write_draft"]
 
 Row = Mapping[str, Any]
 
@@ -92,6 +94,39 @@ def write_draft(study: Path, *, overwrite: bool = False) -> Path:
     decided, notes = _decided(path) if path.exists() else ([], {})
     write_text(path, _text(study, decided) + "".join(f"{_value(key)}: {_value(notes[key])}\n" for key in notes))
     return path
+
+
+def unspoken(study: Path, plan: Plan) -> tuple[Decision, ...]:
+    """Return the confirmed families of a study that no entry of the plan speaks of: undecided, as if they stood there.
+
+    None where nothing was looked for yet. An entry speaks of a family by the id of any of its findings, or, in their
+    place or everywhere, by the latents of one or by its behaviour's whole rule; in their direction, where it names one.
+    """
+    if not (study / "hypotheses.json").exists():
+        return ()
+    missing = [rows for rows in families(read_hypotheses(study)) if not _is_spoken_of(rows, plan)]
+    return tuple(
+        Decision(0, 0, str(rows[0]["id"]), visible(str(rows[0]["concept"].get("name") or "")), file=str(plan.path))
+        for rows in missing
+    )
+
+
+def _is_spoken_of(family: Sequence[Row], plan: Plan) -> bool:
+    for row in family:
+        concept, region = row["concept"], row.get("region")
+        rules = {concept.get("rule"), _rule(row)} - {None, ""}
+        for one in plan.decisions:
+            if one.direction not in (None, row["direction"]):
+                continue
+            if one.hypothesis == row["id"]:
+                return True
+            spec = one.detector
+            if spec is None or one.where not in ("everywhere", region["id"] if region else "everywhere"):
+                continue
+            whole_rule = spec.kind == "rule" and not spec.lines and spec.source in rules
+            if whole_rule or (spec.latents and set(spec.latents) == set(concept["latents"])):
+                return True
+    return False
 
 
 def _decided(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
