@@ -77,6 +77,20 @@ def test_what_is_no_example_is_refused_with_its_reason(record: dict[str, Any], r
     assert [(one.row, one.reason) for one in pairs.refused] == [(31, reason)]
 
 
+def test_an_answer_that_was_not_wanted_is_never_chosen(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Hi {i}?", "completion": "Yes", "label": i % 2 == 0} for i in range(20)]
+    data = jsonl(tmp_path / "x.jsonl", rows)
+    with pytest.raises(DataError, match="10 of 20 records") as caught:
+        load_sft(data)
+    assert "its label says that the answer is one that was not wanted" in caught.value.found
+    pairs = load_sft(data, LoadSettings(allow_refused=True))
+    assert {(row.row % 2, row.extra["label"]) for row in pairs.rows} == {(1, True)}
+    assert {one.reason for one in pairs.refused} == {"undesirable"}
+    with pytest.raises(DataError, match="1 of 1 records"):
+        load_sft(jsonl(data, [{"prompt": "Hi?", "completion": "No", "label": "False"}]))  # as a CSV file has it
+    assert len(load_sft(jsonl(data, [{"prompt": "Hi?", "completion": "Yes", "label": 0}]))) == 1  # a class, perhaps
+
+
 @pytest.mark.parametrize("record", SHAPES)
 def test_a_preference_verb_names_the_one_that_makes_the_rejected_side(record: dict[str, Any], tmp_path: Path) -> None:
     path = jsonl(tmp_path / "x.jsonl", [record] * 3)

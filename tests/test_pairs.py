@@ -176,7 +176,7 @@ def test_a_bad_row_is_refused_alone_with_its_reason_and_number(reason: str, reco
 
 
 def test_every_reason_has_an_explanation_and_a_test() -> None:
-    elsewhere = {"not_utf8", "not_json", "ends_mid_record", "bad_csv"}
+    elsewhere = {"not_utf8", "not_json", "ends_mid_record", "bad_csv", "undesirable"}
     assert {reason for reason, _ in BAD} | elsewhere == set(REASONS)
 
 

@@ -92,10 +92,13 @@ def parse_row(row: int, record: object, columns: Mapping[str, str]) -> Draft | R
 def parse_sft_row(row: int, record: object, columns: Mapping[str, str]) -> Draft | Refusal:
     """Read one record that holds one answer, as `chosen`; `rejected` stays empty.
 
-    The answer is in `messages` (its last turn), else in `completion`, or where `columns` maps `chosen`.
+    The answer is in `messages` (its last turn), else in `completion`, or where `columns` maps `chosen`. One whose
+    `label` is false (KTO) was not wanted: it is refused.
     """
     if not isinstance(record, Mapping):
         return Refusal(row, "not_an_object", peek(record))
+    if str(record.get("label")).lower() == "false":
+        return Refusal(row, "undesirable", f"label: {peek(record['label'])}")
     usual = next((name for name in SFT_ANSWERS if name in record), SFT_ANSWERS[0])
     try:
         answer = _as_messages(_field(record, {"chosen": usual, **columns}, "chosen"))

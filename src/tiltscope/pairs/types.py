@@ -28,6 +28,7 @@ REASONS: Mapping[str, str] = {
     "empty_answer": "the chosen or the rejected answer is empty",
     "prompts_differ": "chosen and rejected do not answer the same prompt",
     "several_turns": "the answers differ before the last message, or span several messages",
+    "undesirable": "its label says that the answer is one that was not wanted",
     "identical_answers": "chosen and rejected are the same answer, so the pair says nothing",
 }
 
