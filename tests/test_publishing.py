@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tiltscope.errors import ModelError, ProductError
-from tiltscope.publishing import model_card, publish
+from tiltscope.cli import main
+from tiltscope.errors import ModelError, ProductError, UsageError
+from tiltscope.publishing import check_repo, model_card, publish
 
 hub = pytest.importorskip("huggingface_hub", reason="uploading needs huggingface_hub")
 
@@ -87,6 +88,29 @@ def test_a_hub_that_cannot_be_reached_is_an_error_that_says_where_the_model_is(
     with pytest.raises(ModelError, match="no network") as error:
         publish(run, "me/tiny")
     assert str(run / "model") in str(error.value)
+
+
+def test_a_network_that_is_not_there_is_an_error_that_says_where_the_model_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "HfApi", lambda api=hub.HfApi: api("http://127.0.0.1:9", token="hf_none"))  # nobody there
+    with pytest.raises(ModelError, match="could not be uploaded") as error:
+        publish(run, "me/tiny")
+    assert str(run / "model") in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["bad", "a/b/c", "me/", "/tiny", "me/ti ny", "me/tiny..x", ""])
+def test_what_is_no_name_of_a_repository_is_refused(name: str) -> None:
+    check_repo("me/tiny-1.0_x")
+    with pytest.raises(UsageError, match="Hub repository"):
+        check_repo(name)
+
+
+def test_a_name_without_an_owner_is_refused_before_training_starts(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="training needs the extra tiltscope[train]")
+    words = ["train", str(tmp_path / "none"), "--plain", "dpo", "--out", str(tmp_path / "run"), "--push", "bad"]
+    with pytest.raises(UsageError, match="no name of a Hub repository"):
+        main(words, standalone_mode=False)
 
 
 def test_an_unfinished_run_is_not_published(tmp_path: Path) -> None:

@@ -7,15 +7,16 @@ Refuses: to publish without being asked, to make a repository public by default,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tiltscope.artifact import read_object, write_text
-from tiltscope.errors import ModelError
+from tiltscope.errors import ModelError, UsageError
 from tiltscope.plan import load_plan, unspoken
 
-__all__ = ["model_card", "publish"]
+__all__ = ["check_repo", "model_card", "publish"]
 
 
 def model_card(run: Path, *, plan: Path | None = None, comparison: Path | None = None) -> str:
@@ -67,14 +68,25 @@ def _plain(value: object) -> str:
     return text
 
 
+def check_repo(repo: str) -> None:
+    """Raise `UsageError` where this is no OWNER/NAME of a Hub repository, before anything is trained for it."""
+    part = r"(?![.-])[A-Za-z0-9._-]{1,96}(?<![.-])"
+    if re.fullmatch(f"{part}/{part}", repo) is None or "--" in repo or ".." in repo:
+        hint = f"--push OWNER/{repo}" if re.fullmatch(part, repo) else "letters, digits, -, _ and . : --push OWNER/NAME"
+        raise UsageError("this is no name of a Hub repository", found=repo or "an empty name", hint=hint)
+
+
 def publish(run: Path, repo: str, *, public: bool = False, cards: Mapping[str, Path | None] | None = None) -> str:
     """Upload RUN/model with its card and return the address; a new repository is private unless `public`.
 
     cards: `plan` and `comparison` for the card. Raises `ModelError` where the Hub refuses or cannot be reached.
     """
-    import requests
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # Its base is the error of the HTTP client, which is another one in every version (requests, httpx, httpx2); what
+    # uploads large files raises RuntimeError.
+    failures: tuple[type[Exception], ...] = (HfHubHTTPError.__mro__[1], HFValidationError, OSError, RuntimeError)
 
     held = dict(cards or {})
     write_text(run / "model" / "README.md", model_card(run, plan=held.get("plan"), comparison=held.get("comparison")))
@@ -82,7 +94,7 @@ def publish(run: Path, repo: str, *, public: bool = False, cards: Mapping[str, P
     try:
         address = api.create_repo(repo, private=not public, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=str(run / "model"))
-    except (HfHubHTTPError, HFValidationError, requests.RequestException, OSError) as error:
+    except failures as error:
         raise ModelError(
             "the model could not be uploaded; it is whole on this machine",
             where=repo,

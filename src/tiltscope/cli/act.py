@@ -160,6 +160,10 @@ def train(study: Path, out: Path, config: Path | None, plain: Any, as_json: bool
     from dataclasses import asdict, replace
 
     _need("trl")
+    from tiltscope.publishing import check_repo
+
+    if options["push"] is not None:
+        check_repo(options["push"])
     from tiltscope.acting import run_train
     from tiltscope.report.acts import render_run
     from tiltscope.training import TrainConfig, load_config
