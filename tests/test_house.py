@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -470,6 +471,23 @@ def test_a_verb_that_needs_torch_says_how_to_get_it(tmp_path: Path) -> None:
     """)
     assert run.returncode == 2
     assert "tiltscope[torch]" in run.stderr
+
+
+def test_ctrl_c_while_the_command_line_is_imported_exits_130() -> None:
+    run = run_python("""
+    import sys
+    class Pressed:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "click":
+                raise KeyboardInterrupt
+    sys.meta_path.insert(0, Pressed)
+    from tiltscope.__main__ import run
+    run()
+    """)
+    assert (run.returncode, run.stderr) == (130, "interrupted before anything was done\n")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert scripts == {"tiltscope": "tiltscope.__main__:run"}
 
 
 # --- the wheel --------------------------------------------------------------------------------------------------------
