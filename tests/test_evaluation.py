@@ -20,7 +20,8 @@ import pytest
 from double import read_double
 from made_model import PLAIN, MadeModel, bold_only, made_evaluation, made_prompts
 from tiltscope.behaviours.measured import Behaviour, behaviour
-from tiltscope.errors import InconclusiveError, ModelError, ProductError, UsageError
+from tiltscope.cli import prove
+from tiltscope.errors import DataError, InconclusiveError, ModelError, ProductError, UsageError
 from tiltscope.evaluation import (
     Comparison,
     EndpointAnswers,
@@ -539,3 +540,27 @@ def test_no_prompt_of_a_study_is_asked_however_its_pairs_were_grouped(tmp_path: 
     asked = Asked(data=str(whole), leave_out=trained_on(study))
     texts = {row.prompt_text for row in _held_out(asked, lambda prompt: True)}
     assert texts == {f"QUESTION {i} {part}" for i in (5, 6) for part in "ABC"}
+
+
+def asked_of(*words: str) -> Asked:
+    """What the verb makes of these words."""
+    verbs = prove.main.make_context("tiltscope", ["evaluate"])
+    given = prove.evaluate.make_context("evaluate", ["model", "--out", "eval", *words], parent=verbs)
+    asked: Asked = prove._asked(given.params)
+    return asked
+
+
+def test_data_are_asked_with_the_columns_and_groups_they_were_audited_with(tmp_path: Path) -> None:
+    _, study = conversations(tmp_path, 7)
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    rows = [{"question" if key == "prompt" else key: one for key, one in json.loads(line).items()} for line in lines]
+    rows[16]["question"] = "question 0 a"  # of a study's prompt the whole conversation, c5, is left out
+    named = tmp_path / "named.jsonl"
+    named.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        _held_out(asked_of("--data", str(named)), lambda prompt: True)
+    assert "--map prompt=COLUMN" in caught.value.hint
+    words = ("--data", str(named), "--map", "prompt=question", "--group", "conv", "--not-in", str(study))
+    assert [row.prompt_text for row in _held_out(asked_of(*words), lambda prompt: True)] == ["QUESTION 6 A"]
+    with pytest.raises(UsageError, match="how DATA is read"):
+        asked_of("--map", "prompt=question")

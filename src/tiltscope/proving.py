@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,8 @@ class Asked:
     file: Path | None = None
     data: str | None = None
     """A preference dataset whose prompts become every behaviour's target prompts; its chosen answers give the NLL."""
+    read_as: LoadSettings = field(default_factory=LoadSettings)
+    """How `data` is read: where its columns are, and which pairs are one group."""
     n_prompts: int = 100
     """So many prompts of `data`, the first by hash of their text, and held-out ones where `leave_out` says so."""
     leave_out: frozenset[str] = frozenset()
@@ -251,7 +253,7 @@ def _questions(asked: Asked, fits: Fits) -> tuple[tuple[Behaviour, ...], tuple[P
 
 def _held_out(asked: Asked, fits: Fits) -> list[Pair]:
     """One pair per group, by hash, without the groups that were trained on in part and prompts that do not fit."""
-    pairs = load_data(str(asked.data), LoadSettings())
+    pairs = load_data(str(asked.data), asked.read_as)
     known = {row.group for row in pairs.rows if asked.leave_out & {row.group, prompt_name(row.prompt)}}
     by_group: dict[str, Pair] = {}
     for row in pairs.rows:

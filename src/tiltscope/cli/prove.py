@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tiltscope.artifact import read_json
-from tiltscope.cli.shared import json_, main, print_, progress_
+from tiltscope.cli.shared import asked_options, json_, load_settings, main, print_, progress_
 from tiltscope.errors import UsageError
 
 
@@ -22,6 +22,7 @@ from tiltscope.errors import UsageError
     help="Your own, as YAML (beside the others).",
 )
 @click.option("--data", metavar="DATA", help="Ask prompts of a preference dataset; its chosen answers give the NLL.")
+@asked_options
 @click.option(
     "--prompts", "n_prompts", default=100, show_default=True, type=click.IntRange(1), help="How many of DATA."
 )
@@ -97,16 +98,23 @@ def evaluate(model: str | None, out: Path, as_json: bool, **options: Any) -> Non
 def _asked(options: dict[str, Any]) -> Any:
     from tiltscope.behaviours.safety import wrappers
     from tiltscope.evaluation import Judge
+    from tiltscope.pairs import LoadSettings
     from tiltscope.proving import Asked
     from tiltscope.study import trained_on
 
     wanted = _names(options["behaviours"])
     if options["behaviours"] is not None and not wanted:
         raise UsageError("--behaviours names none", found=repr(options["behaviours"]), hint="leave it out for all")
+    read_as = load_settings({**options, "seed": 0})
+    if options["data"] is None and read_as != LoadSettings():
+        raise UsageError(
+            "--map, --group and --allow-refused say how DATA is read", found="no --data", hint="--data DATA"
+        )
     same = ("data", "n_prompts", "template", "max_length", "device", "endpoint", "n_answers", "temperature")
     return Asked(
         behaviours=wanted,
         file=options["behaviours_file"],
+        read_as=read_as,
         leave_out=trained_on(options["not_in"]) if options["not_in"] else frozenset(),
         seeds=(options["seed"],),
         xstest=options["xstest"],

@@ -62,6 +62,7 @@ _allow_refused = click.option(
     "--allow-refused", is_flag=True, help="Go on even if more than 5 % of the rows are refused."
 )
 data_options = options_(_map, _group, _domain, _sample, _allow_refused)
+asked_options = options_(_map, _group, _allow_refused)
 sft_options = options_(_map, _sample, _allow_refused)
 max_length = click.option(
     "--max-length",
