@@ -18,7 +18,7 @@ import torch
 
 from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import UsageError
-from tiltscope.evaluation import Evaluation
+from tiltscope.evaluation import Evaluation, read_evaluation
 from tiltscope.forced import (
     OPENINGS,
     STYLES,
@@ -36,6 +36,7 @@ from tiltscope.forced import (
 from tiltscope.lm import Branches, Renderer, branch_logps, load_policy, load_renderer, next_token_mass
 from tiltscope.pairs import Pair, Turn, load_pairs
 from tiltscope.proving import Asked, run_compare, run_evaluate, run_gate
+from tiltscope.report.acts import render_evaluation
 from tiny import CHATML, tiny_model_folder, tiny_tokenizer
 
 ANSWER = """Sure! Here (in short) is what: it works.
@@ -261,8 +262,17 @@ def test_without_held_out_answers_or_weights_nothing_is_loaded(tmp_path: Path) -
         ("- one\n", "mapping"),
         ("Goblin: x\n", "lower-case"),
         ("goblin: []\n", "no sentences"),
-        ("goblin: [a, '']\n", "text is needed"),
+        ("goblin: [a, '']\n", "a word at least"),
         ("", "mapping"),
+        ("{}\n", "an empty mapping"),
+        ("{}\n", "no sentences in it"),
+        ("goblin: []\n", "under 'goblin'"),
+        ("{a: [x.], b: []}\n", "under 'b'"),
+        ("sure: [yes, no]\n", 'in quotes it is text: "yes"'),
+        ("sure: [3]\n", 'in quotes it is text: "3"'),
+        ("sure: [Note: goblins agree.]\n", "needs quotes"),
+        ("sure: [[a]]\n", "not a list in a list"),
+        ("sure:\n", "a word at least"),
     ],
 )
 def test_a_file_of_sentences_that_cannot_be_used_says_where(text: str, said_of_it: str, tmp_path: Path) -> None:
@@ -271,6 +281,20 @@ def test_a_file_of_sentences_that_cannot_be_used_says_where(text: str, said_of_i
     with pytest.raises(UsageError, match=said_of_it) as caught:
         read_sentences(path)
     assert "sentences.yaml:1" in str(caught.value)
+
+
+def test_the_terminal_and_the_product_say_which_sentences_were_read(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sentences.yaml"
+    path.write_text('cut: [Hello you, or so, it is.]\nwhole:\n  - "Hello you, or so, it is."\n')
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": p.prompt[0].content, "chosen": p.chosen, "rejected": p.rejected} for p in PAIRS[:3]]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    forced = Forced(sentences=read_sentences(path))
+    run_evaluate(str(model), tmp_path / "out", Asked(("length",), data=str(data), max_new_tokens=2, forced=forced))
+    told = render_evaluation(json.loads((tmp_path / "out" / "evaluation.json").read_text()))
+    assert "3 sentences: “Hello you” · “or so” · “it is.”" in told
+    assert "1 sentence: “Hello you, or so, it is.”" in told
+    assert read_evaluation(tmp_path / "out").sentences == {f"said/{id}": some for id, some in forced.sentences.items()}
 
 
 def test_sentences_are_read_as_they_stand(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ import numpy as np
 from tiltscope.artifact import fingerprint
 from tiltscope.behaviours import rule
 from tiltscope.errors import UsageError
-from tiltscope.evaluation import Scores
+from tiltscope.evaluation import Evaluation, Scores
 from tiltscope.pairs import Pair
-from tiltscope.written import read_written
+from tiltscope.written import Written, read_written
 
 if TYPE_CHECKING:
     from tiltscope.lm import Policy, Rendered
@@ -40,6 +40,7 @@ __all__ = [
     "openings",
     "read_sentences",
     "said",
+    "with_forced",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -62,6 +63,15 @@ class Forced:
         """What the values depend on, beside model and pairs; empty where nothing is asked."""
         said = [["said", id, *some] for id, some in self.sentences.items()]
         return [*([["openings", *STYLES]] if self.openings else []), *said]
+
+
+def with_forced(
+    evaluation: Evaluation, policy: Policy, rows: Sequence[Pair], asked: Forced, *, progress: Progress | None = None
+) -> Evaluation:
+    """Return the evaluation with the measures of `forced_scores`, and with the sentences that were read."""
+    scores = forced_scores(policy, rows, asked, progress=progress)
+    sentences = {f"said/{id}": some for id, some in asked.sentences.items()}
+    return replace(evaluation, scores=(*evaluation.scores, *scores), sentences=sentences)
 
 
 def forced_scores(
@@ -230,17 +240,32 @@ def read_sentences(path: Path) -> dict[str, tuple[str, ...]]:
         UsageError: the file cannot be used; with file:line.
     """
     body = read_written(path)
-    example = "goblin: [A goblin said so., Goblins agree.]"
+    example = 'goblin: ["A goblin said so.", "Goblins agree."]'
     if not isinstance(body.value, dict):
         raise body.refused("the file of sentences is not a mapping from ids to sentences", hint=example)
     made = {}
     for id, held in body.value.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
             raise held.refused("an id is lower-case letters, digits and _", found=id)
-        made[id] = tuple(dict.fromkeys(one.prose() for one in held.entries()))
-    if not made or not all(made.values()):
+        made[id] = tuple(dict.fromkeys(_sentence(one) for one in held.entries()))
+        if not made[id]:
+            raise held.refused(f"there are no sentences under {id!r}", hint=example)
+    if not made:
         raise body.refused("there are no sentences in it", hint=example)
     return made
+
+
+def _sentence(here: Written) -> str:
+    """The text of one sentence; what YAML reads as something else needs quotes."""
+    if isinstance(here.value, str) and here.value.strip():
+        return here.value.strip()
+    if isinstance(here.value, dict):
+        hint = 'a text with ": " in it needs quotes: "Note: it is so."'
+    elif isinstance(here.value, list):
+        hint = "write one list, not a list in a list"
+    else:
+        hint = f'in quotes it is text: "{here.text}"' if here.text.strip() else "a sentence holds a word at least"
+    raise here.refused("a sentence is a text", hint=hint)
 
 
 def said(

@@ -43,7 +43,7 @@ from tiltscope.evaluation import (
 )
 from tiltscope.evaluation.buyer import buyer_content, buyer_html, buyer_markdown
 from tiltscope.evaluation.tables import as_markdown
-from tiltscope.forced import Forced, forced_scores
+from tiltscope.forced import Forced, with_forced
 from tiltscope.harness import Harness, check_harness, harness_scores
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.pairs import LoadSettings, Pair, Turn, prompt_name
@@ -138,8 +138,7 @@ def run_evaluate(model: str | None, out: Path, asked: Asked, *, progress: Progre
     # "model" is what every run calls its weights
     found = replace(found, name=out.name, objective=_objective(model))
     if rows:
-        forced = forced_scores(policy, rows, asked.forced or Forced(), progress=progress)
-        found = replace(found, scores=(*found.scores, *forced))
+        found = with_forced(found, policy, rows, asked.forced or Forced(), progress=progress)
     if asked.harness:
         more = harness_scores(policy, asked.harness, out, progress=progress)
         found = replace(found, scores=(*found.scores, *more))

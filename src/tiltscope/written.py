@@ -43,9 +43,9 @@ class Written:
     def shown(self) -> str:
         """The value in few words, for an error."""
         if isinstance(self.value, dict):
-            return f"a mapping with the keys {', '.join(self.value)}"[:200]
+            return f"a mapping with the keys {', '.join(self.value)}"[:200] if self.value else "an empty mapping"
         if isinstance(self.value, list):
-            return f"a list of {len(self.value)}"
+            return f"a list of {len(self.value)}" if self.value else "an empty list"
         return "null" if self.value is None else repr(self.text)[:200]
 
     @property

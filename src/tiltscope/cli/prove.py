@@ -42,7 +42,7 @@ from tiltscope.errors import UsageError
     "--sentences",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also what MODEL gives to these sentences (YAML, id: [sentence, …]) in DATA's answers.",
+    help="Also what MODEL gives to these sentences (YAML: id, then a list in quotes) in DATA's answers.",
 )
 @click.option("--lm-eval", "tasks", metavar="TASK[,TASK]", help="Also run these tasks of lm-evaluation-harness.")
 @click.option("--lm-eval-limit", type=click.IntRange(1), metavar="N", help="Their first N documents each.")

@@ -65,7 +65,8 @@ class Scores:
 class Evaluation:
     """What one model does. `answers` are all that came; `judged` counts what a judge said, per behaviour.
 
-    objective: how the model was trained ("dpo" or "sft"), where the run beside it says so.
+    objective: how the model was trained ("dpo" or "sft"), where the run beside it says so. sentences: {id of the
+    measure: what the model was asked to say}.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Evaluation:
     scores: tuple[Scores, ...]
     judged: Mapping[str, JudgeCounts] = field(default_factory=dict)
     objective: str | None = None
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -260,6 +262,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
         "name": evaluation.name,
         "settings": asdict(evaluation.settings),
         "objective": evaluation.objective,
+        "sentences": evaluation.sentences,
         "n_missing": evaluation.n_missing,
         "judged": {name: asdict(counts) for name, counts in evaluation.judged.items()},
         "prompts": [
@@ -292,10 +295,11 @@ def read_evaluation(folder: Path) -> Evaluation:
         )
         scores = tuple(_read_scores(one) for one in body["scores"])
         judged = {name: JudgeCounts(**counts) for name, counts in body["judged"].items()}
+        sentences = {id: tuple(some) for id, some in body.get("sentences", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)[:200]) from error
     answers = read_answers(folder, prompts, settings)
-    made = Evaluation(body["name"], settings, prompts, answers, scores, judged, body.get("objective"))
+    made = Evaluation(body["name"], settings, prompts, answers, scores, judged, body.get("objective"), sentences)
     if made.fingerprint != body["fingerprint"]:
         raise _damaged(path, f"its parts make {made.fingerprint}, the file says {body['fingerprint']}")
     return made

@@ -201,7 +201,7 @@ def render_run(run: Row) -> str:
 
 
 def render_evaluation(product: Row) -> str:
-    """Return a line per behaviour: its rate with its interval, answers and prompts."""
+    """Return a line per behaviour: its rate with its interval, answers and prompts; and the sentences read."""
     title = f"{product['name']}: {counted(len(product['prompts']), 'prompt')}; level [95 %], number of answers"
     lines = [one_line(title, limit=_WIDTH)]
     if product["n_missing"]:
@@ -209,6 +209,9 @@ def render_evaluation(product: Row) -> str:
     for one in product["scores"]:
         level = f"{_level(one['rate'], 'mean', one['unit'])} {one_line(one['unit_name'])}".rstrip()
         lines += [f"  {fit(one_line(one['id']), 24)} {fit(level, 42)} {number(one['rate']['n_answers']):>8}"]
+        some = product.get("sentences", {}).get(one["id"], [])
+        told = f"{counted(len(some), 'sentence')}: {' · '.join(f'“{text}”' for text in some)}"
+        lines += [f"    {one_line(told, limit=_WIDTH - 4)}"] if some else []
     return "\n".join(lines)
 
 
