@@ -238,6 +238,60 @@ def test_points_do_not_fit_a_value(tmp_path: Path) -> None:
         judge(gate(tmp_path, "limits: {nll: at most +2 points}"), made)
 
 
+def measured(id: str, unit_name: str, base: float, planned: float) -> Comparison:
+    """One value per prompt, far from varying much."""
+    draw = np.random.default_rng(4)
+    runs = []
+    for level in (base, planned):
+        table = draw.normal(level, abs(level) / 100, (40, 1))
+        scores = Scores(id, id, "value", unit_name, None, "target", id, tuple(f"{i}" for i in range(40)), table)
+        runs.append(Evaluation(f"at {level}", EvaluationSettings(f"at {level}"), (), (), (scores,)))
+    return compare({"base": runs[:1], "planned": runs[1:]})
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("is at most 3 %", "pass"),
+        ("is at most 1 %", "fail"),
+        ("is at most 0.03", "pass"),
+        ("at most +2 points", "pass"),
+        ("within 0.5 points", "fail"),
+        ("at most +0.02", "pass"),
+        ("at most +150 %", "pass"),
+        ("not higher by more than 2 points", "pass"),
+        ("not higher", "fail"),
+    ],
+)
+def test_a_probability_is_judged_like_a_share_or_as_a_number(tmp_path: Path, rule: str, wanted: str) -> None:
+    made = measured("openings/table", "probability", 0.01, 0.02)
+    found = judge(gate(tmp_path, f"limits: {{openings/table: {rule}}}"), made)
+    assert found.outcome == wanted
+
+
+def test_a_log_probability_is_judged_in_nats(tmp_path: Path) -> None:
+    made = measured("said/goblin", "nats", -95.0, -110.0)
+    ways = {
+        **{"at most +2": "pass", "not higher by more than 2": "pass", "not lower by more than 2": "fail"},
+        **{"within 20": "pass", "is at most -50": "pass"},
+    }
+    for rule, wanted in ways.items():
+        assert judge(gate(tmp_path, f"limits: {{said/goblin: {rule}}}"), made).outcome == wanted, rule
+    refused = {
+        **{"at most +10 %": "at most \\+2", "at most +2 points": "in nats", "not lower": "not lower by more than 2"},
+        **{"not higher vs base": "not higher vs base by more than 2", "is at most 3 %": "plain number"},
+    }
+    for rule, hint in refused.items():
+        with pytest.raises(UsageError, match=hint):
+            judge(gate(tmp_path, f"limits: {{said/goblin: {rule}}}"), made)
+
+
+def test_a_share_of_nothing_is_told_from_numbers_that_do_not_vary(tmp_path: Path) -> None:
+    limits = gate(tmp_path, "limits: {tables: at most +10 %}")
+    found = judge(limits, measured("tables", "", 0.0, 1.0)).results[0]
+    assert (found.outcome, "nothing to divide by: base is at 0" in found.why) == ("inconclusive", True)
+
+
 def test_every_line_of_the_grammar_is_accepted(tmp_path: Path) -> None:
     for line in GRAMMAR.splitlines():
         if line.startswith("For data.NAME"):

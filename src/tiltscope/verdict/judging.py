@@ -113,7 +113,9 @@ def _outcome(
     if n_seeds < limits.min_seeds:
         return "inconclusive", f"{n_seeds} training seed, {limits.min_seeds} are needed"
     if math.isnan(whole.low) or not seeds:
-        return "inconclusive", "the numbers allow no interval (nothing varies, or there is nothing to divide by)"
+        zero = rule.kind == "relative" and change.before.effect == 0
+        why = f"there is nothing to divide by: {change.versus} is at 0" if zero else "nothing varies"
+        return "inconclusive", f"the numbers allow no interval ({why})"
     if whole.low > rule.high or whole.high < rule.low:
         return "fail", f"the interval {_span(whole, rule)} lies outside {_allowed(rule)}"
     outside = [i for i, one in enumerate(seeds) if one.low > rule.high or one.high < rule.low]
@@ -153,22 +155,35 @@ def _find(rule: Rule, limits: Limits, comparison: Comparison) -> Change:
 
 def _fitted(rule: Rule, change: Change, limits: Limits) -> Rule:
     """The rule in the unit of its behaviour; a unit that does not fit is refused."""
-    share = change.unit == "share"
-    if rule.tolerance:
+    share, below = change.unit == "share", change.unit != "share" and change.before.effect < 0
+    if rule.tolerance and not below:
         width = limits.tolerance / 100
         low = -width if math.isfinite(rule.low) else rule.low
         high = width if math.isfinite(rule.high) else rule.high
         return replace(
             rule, low=low, high=high, kind="change" if share else "relative", unit="points" if share else "%"
         )
-    wanted = ("%",) if share and rule.kind == "level" else ("points",) if share else ("%", "")
-    if rule.unit not in wanted or (rule.kind == "level" and not share and rule.unit):
-        unit = "a share: write points" if share else f"in {change.unit_name or 'numbers'}: write % or a plain number"
-        unit = "a share: write %" if share and rule.kind == "level" else unit
+    fitting, hint = _units(rule, change, below=below)
+    if rule.unit not in fitting or rule.tolerance:
         raise UsageError(
-            f"the unit of this rule does not fit {change.id!r}", where=rule.where, found=rule.text, hint=unit
+            f"the unit of this rule does not fit {change.id!r}", where=rule.where, found=rule.text, hint=hint
         )
     return rule
+
+
+def _units(rule: Rule, change: Change, *, below: bool) -> tuple[tuple[str, ...], str]:
+    """The units in which a rule may speak of a behaviour, and what to write instead; below: its numbers are under 0."""
+    number = f"in {change.unit_name or 'numbers'}: write"
+    if change.unit == "share":
+        return (("%",), "a share: write %") if rule.kind == "level" else (("points",), "a share: write points")
+    if change.unit_name == "probability":
+        return ("points", "%", ""), ""  # 0 to 1, as a share is
+    if rule.kind == "level":
+        return ("",), f"{number} a plain number"
+    if below:
+        way = rule.text.split(" by more")[0] + " by more than 2" if rule.text.startswith("not") else "at most +2"
+        return ("",), f"{number} a plain number, like {way}; a share of a number below 0 says nothing"
+    return ("%", ""), f"{number} % or a plain number"
 
 
 def _shown(value: float, rule: Rule) -> str:

@@ -24,6 +24,7 @@ at most +0.5                   no more than 0.5 above it, in the behaviour's own
 at least -2 points             the same from below
 within 3 points                neither way
 not lower, not higher          the same with the tolerance of the settings (2 points, or 2 %)
+not lower by more than 0.5     the same with a tolerance of its own, in points, % or the behaviour's own unit
 is at most 10 %                the level itself, whatever base does; shares (counts and values: a number)
 is at least 90 %
 For data:   no confirmed "more" of bold          no confirmed "less" of bold          no confirmed lean of bold
@@ -34,9 +35,7 @@ _NUMBER = r"(?P<number>[+-]?\d+(?:\.\d+)?)"
 _VERSUS = r"(?: (?:vs|versus|of) (?P<versus>[\w.-]+))?"
 _UNIT = r"(?: ?(?P<unit>points?|%))?"
 _CHANGE = re.compile(rf"(?P<how>at most|at least|within) {_NUMBER}{_UNIT}{_VERSUS}")
-_NOT = re.compile(
-    rf"not (?P<how>lower|higher){_VERSUS}(?: by more than (?P<number>\d+(?:\.\d+)?) ?(?P<unit>points?|%))?"
-)
+_NOT = re.compile(rf"not (?P<how>lower|higher){_VERSUS}(?: by more than (?P<number>\d+(?:\.\d+)?){_UNIT})?")
 _LEVEL = re.compile(rf"is (?P<how>at most|at least) {_NUMBER}{_UNIT}")
 _CONFIRMED = re.compile(r"no confirmed (?P<way>[\"'“]?(?:more|less)[\"'”]?|lean) of (?P<what>.+)")
 _NEW = re.compile(r"no new lean(?: in (?P<share>\d+(?:\.\d+)?) ?% of pairs)?")
@@ -177,7 +176,7 @@ def _rule(name: str, text: str, here: Written) -> Rule:
 def _not(name: str, text: str, where: str, match: re.Match[str]) -> Rule:
     """`not lower`, `not higher`: one end; its distance comes from the settings unless it is written out."""
     unit = _unit(match["unit"])
-    width = float(match["number"]) / 100 if match["number"] else 0.0
+    width = float(match["number"]) / (100 if unit else 1) if match["number"] else 0.0
     low, high = (-width, float("inf")) if match["how"] == "lower" else (float("-inf"), width)
     kind: Literal["change", "relative"] = "relative" if unit == "%" else "change"
     return Rule(name, text, where, kind, low, high, unit, match["versus"], tolerance=not match["number"])
