@@ -37,13 +37,14 @@ from tiltscope.evaluation import (
     compare,
     crossed_mean,
     evaluate,
+    prompts_in,
     read_comparison,
     read_evaluation,
     with_values,
     write_comparison,
     write_evaluation,
 )
-from tiltscope.pairs import LoadSettings, load_pairs, save_pairs
+from tiltscope.pairs import LoadSettings, Pair, Turn, load_pairs, save_pairs
 from tiltscope.proving import Asked, _held_out
 from tiltscope.study import trained_on
 
@@ -324,6 +325,15 @@ def test_examples_can_be_blinded_and_the_key_opens_them(three_arms: dict[str, li
         assert "base" not in (one.left, one.right)
         assert one.left_score is None
         assert (one.left_text if key[str(number)] == "base" else one.right_text) == plain.left_text
+
+
+def test_prompts_that_were_trained_on_are_counted_and_an_evaluation_of_no_others_is_refused(tmp_path: Path) -> None:
+    made = made_evaluation(tmp_path, "base", 0.3, n_prompts=12)
+    rows = [Pair(f"{i:016x}", (Turn("user", f" Question  number {i}?\n"),), "a", "b", str(i), i) for i in range(5, 15)]
+    assert prompts_in(made, rows) == 7
+    assert prompts_in(made, [replace(one, prompt=(Turn("system", "s"), *one.prompt)) for one in rows]) == 0
+    with pytest.raises(UsageError, match="--not-in STUDY"):
+        prompts_in(replace(made, prompts=made.prompts[5:]), rows)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

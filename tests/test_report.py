@@ -640,6 +640,9 @@ def test_a_forecast_and_its_card_stand_in_the_report_and_those_of_other_features
     assert "null: swapped labels" in page
     assert "nothing to predict: repeats agree at r = 0.11" in page
     assert "Forecast of plain training" in told(study)[1]
+    path = study / "prediction" / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_in_study": 7}))
+    assert "Careful: 7 of the 91 prompts are prompts of the study" in told(study)[0]
     foretold(study, "of another study")
     assert "Forecast of plain training" not in told(study)[0]
 

@@ -65,7 +65,10 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
         assert "4 steps (dpo)" in out
         assert "3 pairs held out: not trained on" in out
         assert "was plain training" not in out
-    asked = ("--behaviours", "bold,length", "--data", "pairs.jsonl", "--prompts", 12, "-n", 2, "--max-new-tokens", 6)
+    rows = [json.loads(line) for line in (place / "pairs.jsonl").read_text().splitlines()[:12]]
+    rows = [{**row, "prompt": row["prompt"] + " Thanks." * (n % 2)} for n, row in enumerate(rows)]
+    (place / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("--behaviours", "bold,length", "--data", "asked.jsonl", "--prompts", 12, "-n", 2, "--max-new-tokens", 6)
     for name, model in (("base", "model"), ("planned", "planned/model"), ("plain", "plain/model")):
         shown = tiltscope("evaluate", model, "--out", f"eval-{name}", *asked, cwd=place).stdout
         assert "bold" in shown
@@ -94,6 +97,7 @@ def test_a_plan_walks_to_a_verdict(place: Path) -> None:
     card = json.loads(tiltscope(*words, "--json", cwd=place, code=5).stdout)
     assert card["objective"] == {"objective": "dpo", "said_by": "the runs that were evaluated"}
     assert card["primary"] == "capped_difference"
+    assert card["n_in_study"] == 6
     assert card["conditional"] is None  # 12 prompts hold no 8 of a kind and 8 of the rest
 
 

@@ -2,8 +2,8 @@
 
 In:  a study; for the card, the folder of an evaluation of the starting model and those of models trained on the pairs.
 Out: prediction/forecast.json: every concept and every behaviour by rule; prediction/card.json.
-Refuses: evaluations that answered other prompts than each other or were trained with other objectives, and a study
-without an autoencoder to read with.
+Refuses: evaluations that answered other prompts than each other or only prompts of the study, or were trained with
+other objectives, and a study without an autoencoder to read with.
 
 The starting model's own answers that a forecast rests on are sampled apart from the evaluations: shared samples alone
 would make a correlation.
@@ -23,7 +23,7 @@ from tiltscope.aims import NEW_TOKENS, own_sample
 from tiltscope.artifact import fingerprint, write_json
 from tiltscope.behaviours import RULES
 from tiltscope.errors import UsageError
-from tiltscope.evaluation import Evaluation, read_evaluation
+from tiltscope.evaluation import Evaluation, prompts_in, read_evaluation
 from tiltscope.hypotheses import read_hypotheses
 from tiltscope.kinds import prompt_kinds
 from tiltscope.measure import Bench, Ground
@@ -126,12 +126,14 @@ def run_card(
 
     objective: how they were trained, where the evaluations do not say. line: slope of the observed change on the
     declared forecast in another dataset's card, for 1 - SSE / SST.
-    Raises `UsageError` where the evaluations do not answer the same prompts, or name other objectives.
+    Raises `UsageError` where the evaluations do not answer the same prompts, all of them the study's, or name other
+    objectives.
     """
     everyone = alike([before, *after])
     first, *others = everyone
     recorded = {str(folder): one.objective for folder, one in zip(after, others, strict=True)}
     declared = _declared(objective, recorded)
+    known = prompts_in(first, open_reading(study).rows)
     foretold = foretell(study, progress)
     observed, prompts = observe(foretold, everyone, progress)
     product = {
@@ -139,6 +141,7 @@ def run_card(
         **asdict(_global_card(foretold, observed, declared, line)),
         "primary": declared.name,
         "objective": asdict(declared),
+        "n_in_study": known,
         "features": foretold.bench.ground.features.fingerprint,
         "units": {
             "forecast": [round(float(one), 4) for one in foretold.made[declared.name]],

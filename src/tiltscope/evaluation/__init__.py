@@ -22,6 +22,7 @@ from tiltscope.evaluation.evaluate import (
     write_evaluation,
 )
 from tiltscope.evaluation.examples import Example, blinded
+from tiltscope.evaluation.heldout import prompts_in
 from tiltscope.evaluation.judge import Judge, JudgeCounts
 from tiltscope.evaluation.tables import as_markdown, as_text
 
@@ -49,6 +50,7 @@ __all__ = [
     "compare",
     "crossed_mean",
     "evaluate",
+    "prompts_in",
     "read_comparison",
     "read_evaluation",
     "with_values",

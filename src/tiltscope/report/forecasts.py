@@ -59,6 +59,7 @@ def render_card(card: Row) -> str:
     lines = [
         f"{number(card['n_units'])} concepts ({card['n_effective']:.0f} independent ones), "
         f"{number(card['n_prompts'])} prompts, {number(card['n_seeds'])} training seeds",
+        *wrapped(_trained_on(card), _WIDTH),
         *wrapped(f"declared for {card['objective']['objective']} ({card['objective']['said_by']})", _WIDTH),
         *_scores(card),
     ]
@@ -67,6 +68,14 @@ def render_card(card: Row) -> str:
         told = f"after one kind of prompt more than after the rest: {len(local['kinds'])} kinds, {_cells(local)}"
         lines += ["", *wrapped(told, _WIDTH), *_scores(local)]
     return "\n".join([*lines, "", *_rates(card["traits"])])
+
+
+def _trained_on(card: Row) -> str:
+    """A warning where prompts of the evaluations were trained on; empty where none was."""
+    n = card.get("n_in_study", 0)
+    if not n:
+        return ""
+    return f"Careful: {number(n)} of the {number(card['n_prompts'])} prompts are prompts of the study, not held out."
 
 
 def _cells(local: Row) -> str:
@@ -152,7 +161,8 @@ def _current(path: Path, features: object) -> dict[str, Any] | None:
 
 
 def _card_note(card: Row) -> str:
-    told = f"{card['n_units']} concepts, {card['n_prompts']} held-out prompts, {card['n_seeds']} training seeds. "
+    told = f"{card['n_units']} concepts, {card['n_prompts']} prompts, {card['n_seeds']} training seeds. "
+    told += f"{_trained_on(card)} " if _trained_on(card) else ""
     if card["verdict"] == "scored":
         told += f"No forecast can score more than the ceiling, {card['ceiling']:.2f}."
     else:
