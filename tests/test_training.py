@@ -682,6 +682,24 @@ def test_a_diverging_run_stops_with_advice_and_saves_nothing(start: StartingMode
     assert not (tmp_path / "run/model").exists()
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant_with_warmup"])
+def test_a_training_of_one_step_moves_the_model(start: StartingModel, tmp_path: Path, schedule: str) -> None:
+    config = replace(PLAIN, warmup_ratio=0.1, max_steps=1, lr_scheduler_type=schedule)
+    train(PAIRS, plain(PAIRS), start, config, tmp_path / "run")
+    (step,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text("utf-8").splitlines()]
+    assert step["learning_rate"] == config.learning_rate
+
+
+def test_where_no_row_is_left_the_reason_is_the_true_one(start: StartingModel) -> None:
+    pairs = PAIRS[:1]
+    with pytest.raises(UsageError, match=r"all pairs are held out[\s\S]*held_out_share: 0"):
+        token_rows(split_held_out(pairs, 1.0)[0], plain(pairs), start.renderer)
+    with pytest.raises(UsageError, match=r"1 weight 0[\s\S]*tiltscope prepare"):
+        token_rows(pairs, plain(pairs, weights=np.zeros(1)), start.renderer)
+    with pytest.raises(UsageError, match=r"1 prompt fills max_length[\s\S]*larger --max-length"):
+        token_rows(pairs, plain(pairs), replace(start, max_length=8).renderer)
+
+
 def test_the_reference_is_read_once_and_shared_by_content(
     start: StartingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ class TrainConfig:
     max_steps: int = 0
     """Steps of the optimiser; 0 leaves it to num_train_epochs."""
     warmup_ratio: float = 0.1
-    """Share of the steps over which the learning rate rises from 0."""
+    """Share of the steps over which the learning rate rises from 0; a training of one step has no warm-up."""
     lr_scheduler_type: str = "linear"
     """linear, cosine or constant_with_warmup: what the learning rate does after the warm-up."""
     seed: int = 0

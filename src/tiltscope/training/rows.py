@@ -99,13 +99,21 @@ def token_rows(rows: Sequence[Pair], recipe: Recipe, renderer: Renderer) -> Toke
         except (_Dropped, Unreadable) as error:
             dropped[error.reason if isinstance(error, Unreadable) else str(error)] += 1
     if not kept:
-        raise UsageError(
-            "no row is left to train on",
-            found=", ".join(f"{n} {reason}" for reason, n in dropped.most_common()) or "no pairs",
-            hint="look at the weights and masks of this recipe: tiltscope prepare",
-        )
+        raise _nothing_left(dropped, recipe)
     n_cut = sum(side.n_cut for row in kept for side in (row.chosen, row.rejected) if side)
     return TokenRows(tuple(kept), dict(dropped), n_cut)
+
+
+def _nothing_left(dropped: Counter[str], recipe: Recipe) -> UsageError:
+    """Say why no row is left: all pairs are held out, no answer can be rendered, or the recipe takes everything."""
+    if not dropped:
+        found, hint = "all pairs are held out", "train on more pairs, or write held_out_share: 0 into the --config file"
+    else:
+        found = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common())
+        hint = "look at the weights and masks of this recipe: tiltscope prepare"
+        if recipe.is_plain:
+            hint = "read these pairs with a larger --max-length or another --template: tiltscope read"
+    return UsageError("no row is left to train on", found=found, hint=hint)
 
 
 def _token_row(pair: Pair, i: int, recipe: Recipe, renderer: Renderer) -> TokenRow:

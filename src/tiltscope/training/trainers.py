@@ -85,6 +85,12 @@ class _Ours:
         finally:
             self.steerer.bits = None
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """A single step has no warm-up, which would leave it a learning rate of 0."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0  # type: ignore[attr-defined]
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+
     def create_model_card(self, model_name: Any = None, dataset_name: Any = None, tags: Any = None) -> None:
         """A run says what it is in run.json."""
 
