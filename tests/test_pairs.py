@@ -126,6 +126,7 @@ def test_columns_can_be_mapped_also_into_objects(tmp_path: Path) -> None:
     assert (pair.prompt_text, pair.chosen, pair.rejected, pair.extra) == ("Hi?", "Yes", "No", {"a.b": 1, "n": 2})
 
 
+CALL: dict[str, Any] = {"role": A, "content": "", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
 BAD: list[tuple[str, Any]] = [
     ("not_an_object", [1, 2]),
     ("not_an_object", "text"),
@@ -146,6 +147,13 @@ BAD: list[tuple[str, Any]] = [
     ("empty_answer", {"prompt": "Hi?", "chosen": "", "rejected": "No"}),
     ("empty_answer", {"prompt": "Hi?", "chosen": "Yes", "rejected": " \n"}),
     ("empty_answer", {"prompt": msg((U, "Hi?")), "chosen": [], "rejected": msg((A, "No"))}),
+    ("tool_calls", {"prompt": [*msg((U, "Hi?")), CALL, *msg(("tool", "42"))], "chosen": "Yes", "rejected": "No"}),
+    ("tool_calls", {"prompt": "Hi?", "chosen": [CALL | {"content": None}], "rejected": msg((A, "No"))}),
+    (
+        "tool_calls",
+        {"prompt": "Hi?", "chosen": msg((A, "Yes")), "rejected": [{**msg((A, ""))[0], "function_call": {"name": "f"}}]},
+    ),
+    ("not_text", {"prompt": "Hi?", "chosen": [{"role": A, "content": None}], "rejected": msg((A, "No"))}),
     ("prompts_differ", {"chosen": msg((U, "Hi?"), (A, "Yes")), "rejected": msg((U, "Ho?"), (A, "No"))}),
     ("prompts_differ", {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}),
     ("prompts_differ", {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "just text"}),
@@ -178,6 +186,11 @@ def test_a_bad_row_is_refused_alone_with_its_reason_and_number(reason: str, reco
 def test_every_reason_has_an_explanation_and_a_test() -> None:
     elsewhere = {"not_utf8", "not_json", "ends_mid_record", "bad_csv", "undesirable"}
     assert {reason for reason, _ in BAD} | elsewhere == set(REASONS)
+
+
+def test_messages_that_could_call_a_tool_and_do_not_are_read(tmp_path: Path) -> None:
+    row = {"prompt": "Hi?", "chosen": [{**msg((A, "Yes"))[0], "tool_calls": None}], "rejected": msg((A, "No"))}
+    assert load_pairs(jsonl(tmp_path / "x.jsonl", [row])).rows[0].chosen == "Yes"  # as a table has a column of few
 
 
 def test_control_characters_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ def _turns(messages: Sequence[Any]) -> tuple[Turn, ...]:
 def _turn(message: Any) -> Turn:
     if not isinstance(message, Mapping):
         raise _Refused("not_text", f"a message is {peek(message)}")
+    for key in ("tool_calls", "function_call"):
+        if message.get(key):
+            raise _Refused("tool_calls", f"{key}: {peek(message[key])}")
     role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
     if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):

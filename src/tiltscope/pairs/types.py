@@ -22,6 +22,7 @@ REASONS: Mapping[str, str] = {
     "missing_key": "a field that is needed is not there",
     "not_text": "a null, a number or another value stands where text is needed",
     "unknown_role": "a message has a role other than system, user, assistant or tool",
+    "tool_calls": "a message calls a tool, and what it calls is not text that could be compared",
     "lone_surrogate": "the text holds half of a UTF-16 pair, which no tokenizer can read",
     "no_answer": "the last turn is not the assistant's",
     "empty_prompt": "there is no prompt before the answers",
