@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shlex
 import sys
 import time
 import types
@@ -186,6 +187,39 @@ def test_a_bad_row_is_refused_alone_with_its_reason_and_number(reason: str, reco
 def test_every_reason_has_an_explanation_and_a_test() -> None:
     elsewhere = {"not_utf8", "not_json", "ends_mid_record", "bad_csv", "undesirable"}
     assert {reason for reason, _ in BAD} | elsewhere == set(REASONS)
+
+
+@pytest.mark.parametrize("splits", [[], ["test", "train"], ["only"]])
+def test_a_folder_of_save_to_disk_is_named_with_the_line_that_converts_it(tmp_path: Path, splits: list[str]) -> None:
+    (tmp_path / "my data").mkdir()
+    for folder in [tmp_path / "my data" / split for split in splits] or [tmp_path / "my data"]:
+        folder.mkdir(exist_ok=True)
+        (folder / "data-00000-of-00001.arrow").write_bytes(b"\xff\xff\xff\xff")
+        (folder / "dataset_info.json").write_text("{}")
+        (folder / "state.json").write_text("{}")
+    if splits:
+        (tmp_path / "my data" / "dataset_dict.json").write_text("{}")
+    with pytest.raises(DataError, match="save_to_disk") as caught:
+        load_pairs(tmp_path / "my data")
+    code = shlex.split(caught.value.hint.partition(": ")[2])[2]
+    compile(code, "hint", "exec")
+    taken = {0: "", 1: '["only"]', 2: '["train"]'}[len(splits)]
+    assert f'load_from_disk("{tmp_path}/my data"){taken}.to_parquet("pairs.parquet")' in code
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_list_in_a_file_of_lines_is_told_to_be_renamed(tmp_path: Path, indent: int | None) -> None:
+    (tmp_path / "my data.jsonl").write_text(json.dumps([good(i) for i in range(20)], indent=indent) + "\n")
+    with pytest.raises(DataError, match="one JSON list") as caught:
+        load_pairs(tmp_path / "my data.jsonl")
+    words = shlex.split(caught.value.hint.removeprefix("rename it: "))
+    assert words == ["mv", str(tmp_path / "my data.jsonl"), str(tmp_path / "my data.json")]
+    assert len(load_pairs((tmp_path / "my data.jsonl").rename(words[2]))) == 20
+
+
+def test_a_list_in_every_line_is_refused_line_by_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="2 of 2 records"):
+        load_pairs(jsonl(tmp_path / "x.jsonl", [[good(1)], [good(2)]]))
 
 
 def test_messages_that_could_call_a_tool_and_do_not_are_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,11 +61,29 @@ def _looks_like_file(path: Path) -> bool:
 
 def _read_folder(path: Path) -> Iterator[Record]:
     """All files of the first kind found, in name order, numbered through."""
+    _check_arrow(path)
     for suffix in _SUFFIXES:
         files = sorted(p for p in path.rglob("*") if p.is_file() and suffix in p.suffixes)
         if files:
             return _numbered_through(files)
     raise DataError("this folder holds no data file", where=str(path), hint=f"formats: {_FORMATS}")
+
+
+def _check_arrow(path: Path) -> None:
+    """Refuse what `save_to_disk` of the library `datasets` wrote: Arrow files, beside JSON that only describes them."""
+    splits = (
+        sorted(one.parent.name for one in path.glob("*/state.json")) if (path / "dataset_dict.json").exists() else []
+    )
+    if not splits and not (path / "state.json").exists():
+        return
+    split = next((f"[{json.dumps(one)}]" for one in ("train", "train_prefs", *splits) if one in splits), "")
+    code = f'import datasets; datasets.load_from_disk({json.dumps(str(path))}){split}.to_parquet("pairs.parquet")'
+    raise DataError(
+        "this folder was written by save_to_disk of the library `datasets`, and its Arrow files are not read",
+        where=str(path),
+        found=f"the splits {', '.join(splits)}" if splits else "state.json and Arrow files",
+        hint=f"write it as Parquet: python -c {shlex.quote(code)}",
+    )
 
 
 def _numbered_through(files: list[Path]) -> Iterator[Record]:
@@ -174,6 +193,8 @@ def _read_text(path: Path, stream: BinaryIO) -> Iterator[Record]:
     if suffixes & {".csv", ".tsv"}:
         return _read_csv(stream, b"\t" if ".tsv" in suffixes else _delimiter(start))
     if suffixes & {".jsonl", ".ndjson"}:
+        if _is_list(start):
+            raise _list_in_lines(path)
         return _read_lines(stream)
     if first == b"[" or (first == b"{" and not _is_lines(start)):
         return _read_json(path, stream)
@@ -182,6 +203,25 @@ def _read_text(path: Path, stream: BinaryIO) -> Iterator[Record]:
     if b"chosen" in start.split(b"\n")[0]:
         return _read_csv(stream, _delimiter(start))
     raise DataError("the format of this file is not known", where=str(path), found=repr(start[:60]), hint=_FORMATS)
+
+
+def _is_list(start: bytes) -> bool:
+    """Whether this is one list of objects, in one line or over several; a list in every line is another thing."""
+    first, _, rest = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not first.startswith(b"[") or not (first[1:] + rest).lstrip().startswith(b"{"):
+        return False
+    try:
+        json.loads(first)
+    except ValueError:
+        return True
+    return not rest.strip()
+
+
+def _list_in_lines(path: Path) -> DataError:
+    """A list of records under the name of a file that has one record a line."""
+    right = path.with_name(path.name.replace(".jsonl", ".json").replace(".ndjson", ".json"))
+    hint = f"rename it: mv {shlex.quote(str(path))} {shlex.quote(str(right))}"
+    return DataError("this is one JSON list, not a record per line as its name says", where=str(path), hint=hint)
 
 
 def _delimiter(start: bytes) -> bytes:
