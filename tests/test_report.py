@@ -141,6 +141,8 @@ def test_a_concept_that_nobody_named_says_so_and_what_it_fires_on() -> None:
 def test_a_lean_away_says_only_where_the_chosen_side_rarely_has_it() -> None:
     assert "the chosen side has more of it in only 30 % of those" in headline(of("bold text", direction="less"))
     assert "only" not in headline(of("bold text", direction="less") | {"chosen_share": {"effect": 0.6}})
+    never = {"chosen_share": {"effect": 0.0, "ci_low": 0.0, "ci_high": 0.29}}
+    assert "more of it in none of those [0, 29]" in headline(of("bold text", direction="less") | never)
 
 
 def test_a_region_speaks_of_its_pairs_and_of_the_excess() -> None:
@@ -590,6 +592,20 @@ def test_a_damaged_product_is_refused_when_shown(tmp_path: Path, name: str) -> N
     (tmp_path / name).write_bytes(b"{[\x00\xff damaged: [")
     with pytest.raises(ProductError, match=name.split(".")[0]):
         show_product(tmp_path / name)
+
+
+def test_an_evaluation_and_a_comparison_are_shown_as_their_verbs_print_them(tmp_path: Path) -> None:
+    from made_model import made_evaluation
+    from tiltscope.evaluation import compare, write_comparison, write_evaluation
+    from tiltscope.report.acts import render_comparison, render_evaluation
+
+    arms = {name: [made_evaluation(tmp_path, name, rate, n_prompts=12)] for name, rate in (("a", 0.2), ("b", 0.8))}
+    write_evaluation(arms["a"][0], tmp_path / "a")
+    write_comparison(compare(arms), tmp_path / "ab" / "comparison.json")
+    for folder, file, render in (("a", "evaluation", render_evaluation), ("ab", "comparison", render_comparison)):
+        body = json.loads((tmp_path / folder / f"{file}.json").read_text())
+        assert show_product(tmp_path / folder) == render(body)
+        assert json.loads(show_product(tmp_path / folder, as_json=True)) == body
 
 
 def test_the_header_of_a_tensor_file_is_shown_without_its_numbers(tmp_path: Path) -> None:

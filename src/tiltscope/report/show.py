@@ -16,6 +16,7 @@ from typing import Any
 
 from tiltscope.artifact import read_object
 from tiltscope.errors import ProductError
+from tiltscope.report.acts import render_comparison, render_evaluation
 from tiltscope.report.content import calibration, families, load_hypotheses, verdict
 from tiltscope.report.reading import preflight, unread_note, unread_rows
 from tiltscope.report.terminal import render_hypotheses
@@ -194,6 +195,16 @@ def _show_json(path: Path, as_json: bool) -> str:
     return _as_json(body) if as_json else "\n".join(_outline(body))
 
 
+def _show_evaluation(path: Path, as_json: bool) -> str:
+    body = read_object(path, "name", "prompts", "n_missing", "scores", verb="evaluate")
+    return _as_json(body) if as_json else render_evaluation(body)
+
+
+def _show_comparison(path: Path, as_json: bool) -> str:
+    body = read_object(path, "arms", "changes", verb="compare")
+    return _as_json(body) if as_json else render_comparison(body)
+
+
 def _outline(value: Any, *, depth: int = 0) -> list[str]:
     """Nested values as indented lines; long lists and deep branches are counted, not dropped."""
     pad = "  " * depth
@@ -309,6 +320,8 @@ _READERS: dict[str, Callable[[Path, bool], str]] = {
     "contrast.json": _show_contrast,
     "check.json": _show_check,
     "names.json": _show_names,
+    "evaluation.json": _show_evaluation,
+    "comparison.json": _show_comparison,
     ".json": _show_json,
     ".jsonl": _show_refused,
     ".parquet": _show_parquet,

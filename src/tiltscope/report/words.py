@@ -202,10 +202,11 @@ def _share_sentence(hypothesis: Row, plural: bool) -> str:
         body = f"The difference is {signed(hypothesis['effect'])} {ends}"
     else:
         few = "only " if hypothesis.get("direction") == "less" and value < 0.5 else ""
+        often = f"{few}{percent(value)}" if value else "none"
         ends = "" if low is None or high is None else f" [{percent(low)[:-2]}, {percent(high)[:-2]}]"
         body = (
             f"{they} at stake in {percent(stake)} of {where}, and the chosen side has more of {them} "
-            f"in {few}{percent(value)} of those{ends}"
+            f"in {often} of those{ends}"
         )
     return f"{body}; {tail}." if tail else f"{body}."
 
