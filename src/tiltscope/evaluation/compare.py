@@ -8,6 +8,7 @@ Refuses: arms that were asked otherwise. One seed is one seed: the interval then
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -150,8 +151,10 @@ def _check_alike(everyone: Sequence[Evaluation], sizes: Mapping[str, int]) -> No
         )
     first = everyone[0]
     for other in everyone[1:]:
+        both = sorted(first.sentences.keys() & other.sentences.keys())
         for what, one, two in (
             ("prompts", {(p.id, p.text) for p in first.prompts}, {(p.id, p.text) for p in other.prompts}),
+            ("sentences", {id: first.sentences[id] for id in both}, {id: other.sentences[id] for id in both}),
             ("behaviours", [_asked(s) for s in first.scores], [_asked(s) for s in other.scores]),
             ("temperature", first.settings.temperature, other.settings.temperature),
             ("max_new_tokens", first.settings.max_new_tokens, other.settings.max_new_tokens),
@@ -181,10 +184,22 @@ def _asked(scores: Scores) -> tuple[str, str, tuple[str, ...]]:
 def _first_difference(one: object, two: object) -> str:
     if isinstance(one, set) and isinstance(two, set):
         return f"{len(one ^ two)} prompts are not in both"
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        id = next(id for id in one if one[id] != two[id])
+        return f"{id}: {'; '.join(one[id])[:100]} and {'; '.join(two[id])[:100]}"
     if isinstance(one, list) and isinstance(two, list):
         apart = sorted({str(a[0]) for a in one} ^ {str(b[0]) for b in two})
-        return ", ".join(apart) if apart else "the same ids, with other definitions or prompts"
+        return ", ".join(apart) if apart else _otherwise(one, two)
     return f"{one} and {two}"
+
+
+def _otherwise(one: Sequence[Any], two: Sequence[Any]) -> str:
+    """What sets apart the first measure that both have and that was not asked alike."""
+    (id, was, ids), (_, now, others) = next((a, b) for a, b in zip(one, two, strict=False) if a != b)
+    cuts = [re.findall(r"up to (\d+) tokens", text) for text in (was, now)]
+    if all(cuts) and cuts[0] != cuts[1]:
+        return f"{id}: --max-length {cuts[0][0]} and {cuts[1][0]}"
+    return f"{id}: {was} and {now}" if was != now else f"{id}: {len({*ids} ^ {*others})} prompts are not in both"
 
 
 def _table(runs: Sequence[Evaluation], place: int) -> np.ndarray:
