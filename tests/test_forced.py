@@ -18,7 +18,7 @@ import torch
 
 from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import UsageError
-from tiltscope.evaluation import Evaluation, read_evaluation
+from tiltscope.evaluation import Evaluation, EvaluationSettings, read_evaluation
 from tiltscope.forced import (
     OPENINGS,
     STYLES,
@@ -32,6 +32,8 @@ from tiltscope.forced import (
     places,
     read_sentences,
     said,
+    token_text,
+    with_forced,
 )
 from tiltscope.lm import Branches, Renderer, branch_logps, load_policy, load_renderer, next_token_mass
 from tiltscope.pairs import Pair, Turn, load_pairs
@@ -56,6 +58,7 @@ BY_HAND = {
     **{"bold": 2, "bulleted_list": 3, "numbered_list": 2, "heading": 1, "table": 1, "horizontal_rule": 0},
     **{"emoji": 1, "exclamation": 1, "colon": 1, "parentheses": 1, "paragraph_break": 4},
 }
+TINY_STYLES = [style for style in STYLES if style != "horizontal_rule"]  # no token of the tiny vocabulary begins one
 PAIRS = [
     Pair(f"{i:016x}", (Turn("user", f"say {what}"),), f"{what} is here. The {what} is there. What?", what, what, i + 1)
     for i, what in enumerate(
@@ -96,7 +99,17 @@ def test_a_model_that_copies_a_text_begins_what_the_text_begins_as_surely_as_it_
     pair = Pair("a", (Turn("user", "Say it."),), ANSWER, "nothing", "g", 1)
     told = openings(copying(says), [pair])
     found = {style: 2 * values["a"] for style, values in told.items()}  # mean of an answer and one without any
-    assert found == pytest.approx({style: says * (BY_HAND[style] > 0) for style in STYLES}, abs=1e-3)
+    assert found == pytest.approx({style: says * (BY_HAND[style] > 0) for style in TINY_STYLES}, abs=1e-3)
+
+
+def test_a_style_that_no_token_begins_is_left_out_and_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiltscope.forced.token_text", lambda *given: token_text(*given).replace("#", "a"))
+    empty = Evaluation("x", EvaluationSettings("x"), (), (), ())
+    found = with_forced(empty, policy_of(model), PAIRS[:2], Forced(openings=True))
+    ids = [one.id for one in found.scores]
+    assert "openings/bold" in ids
+    assert "openings/heading" not in ids
+    assert "openings/heading is left out: no token of this vocabulary begins it" in found.notes
 
 
 def test_a_style_may_begin_at_every_place_until_the_answer_begins_it_itself() -> None:
@@ -212,7 +225,7 @@ def test_a_gate_speaks_of_openings_and_sentences(model: Path, tmp_path: Path) ->
         asked = Asked(behaviours=("length",), data=str(data), max_new_tokens=2, forced=forced)
         found[name] = run_evaluate(str(other), tmp_path / name, asked)
     ids = [one.id for one in found["base"].scores]
-    assert ids == ["length", "nll", *(f"openings/{style}" for style in STYLES), "said/hello"]
+    assert ids == ["length", "nll", *(f"openings/{style}" for style in TINY_STYLES), "said/hello"]
     run_compare({name: [tmp_path / name] for name in found}, tmp_path / "comparison")
     (tmp_path / "limits.yaml").write_text("limits:\n  openings/bold: within 1000\n  said/hello: within 1000\n")
     verdict = run_gate(tmp_path / "limits.yaml", comparison=tmp_path / "comparison", study=None, out=None)
@@ -234,8 +247,12 @@ def test_other_sentences_and_answers_cut_elsewhere_are_not_compared(model: Path,
     for name, more in ways.items():
         asked = Asked(behaviours=("length",), data=str(data), max_new_tokens=2, **more)
         run_evaluate(str(model), tmp_path / name, asked)
-    for name in ("others", "shorter"):
-        with pytest.raises(UsageError, match="different"):
+    told = {
+        "others": "said/hello: hello you and sorry what",
+        "shorter": "nll: --max-length 1024 and 200",
+    }
+    for name, said_of_it in told.items():
+        with pytest.raises(UsageError, match=said_of_it):
             run_compare({one: [tmp_path / one] for one in ("base", name)}, tmp_path / "comparison")
 
 

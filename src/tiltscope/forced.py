@@ -68,10 +68,13 @@ class Forced:
 def with_forced(
     evaluation: Evaluation, policy: Policy, rows: Sequence[Pair], asked: Forced, *, progress: Progress | None = None
 ) -> Evaluation:
-    """Return the evaluation with the measures of `forced_scores`, and with the sentences that were read."""
+    """Return the evaluation with the measures of `forced_scores`, the sentences that were read and what is left out."""
     scores = forced_scores(policy, rows, asked, progress=progress)
     sentences = {f"said/{id}": some for id, some in asked.sentences.items()}
-    return replace(evaluation, scores=(*evaluation.scores, *scores), sentences=sentences)
+    measured = {one.id for one in scores}
+    missing = [style for style in STYLES if f"openings/{style}" not in measured] if asked.openings else []
+    notes = tuple(f"openings/{style} is left out: no token of this vocabulary begins it" for style in missing)
+    return replace(evaluation, scores=(*evaluation.scores, *scores), sentences=sentences, notes=notes)
 
 
 def forced_scores(
@@ -168,13 +171,14 @@ def openings(policy: Policy, rows: Sequence[Pair], *, progress: Progress | None 
     Along each answer, 1 - prod(1 - p) over the places where the style can begin, up to and with the first at which the
     answer itself begins it; p is the probability of the tokens that begin it. What comes after a first opening is not
     asked, because there nearly every model goes on. Answers are read up to the policy's max_length; pairs that cannot
-    be rendered are left out.
+    be rendered are left out, and so is a style that no token of the vocabulary begins: of it nothing can be said.
     """
     from tiltscope.lm import next_token_mass
 
     texts = [(row.id, text, answer) for row in rows for text, answer in _both(policy, row)]
     begins = beginners(policy)
-    told: Values = {style: {} for style in STYLES}
+    can_begin = {one.style for one, tokens in zip(OPENINGS, begins.T, strict=True) if tokens.any()}
+    told: Values = {style: {} for style in STYLES if style in can_begin}
     found = next_token_mass(policy, [text for _, text, _ in texts], begins)
     for done, (i, mass) in enumerate(found, 1):
         id, text, answer = texts[i]

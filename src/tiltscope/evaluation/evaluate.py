@@ -66,7 +66,7 @@ class Evaluation:
     """What one model does. `answers` are all that came; `judged` counts what a judge said, per behaviour.
 
     objective: how the model was trained ("dpo" or "sft"), where the run beside it says so. sentences: {id of the
-    measure: what the model was asked to say}.
+    measure: what the model was asked to say}. notes: what was asked for and could not be measured.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Evaluation:
     judged: Mapping[str, JudgeCounts] = field(default_factory=dict)
     objective: str | None = None
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_missing(self) -> int:
@@ -263,6 +264,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
         "settings": asdict(evaluation.settings),
         "objective": evaluation.objective,
         "sentences": evaluation.sentences,
+        "notes": evaluation.notes,
         "n_missing": evaluation.n_missing,
         "judged": {name: asdict(counts) for name, counts in evaluation.judged.items()},
         "prompts": [
@@ -299,7 +301,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)[:200]) from error
     answers = read_answers(folder, prompts, settings)
-    made = Evaluation(body["name"], settings, prompts, answers, scores, judged, body.get("objective"), sentences)
+    more = body.get("objective"), sentences, tuple(body.get("notes", ()))
+    made = Evaluation(body["name"], settings, prompts, answers, scores, judged, *more)
     if made.fingerprint != body["fingerprint"]:
         raise _damaged(path, f"its parts make {made.fingerprint}, the file says {body['fingerprint']}")
     return made

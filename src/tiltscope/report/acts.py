@@ -212,6 +212,8 @@ def render_evaluation(product: Row) -> str:
         some = product.get("sentences", {}).get(one["id"], [])
         told = f"{counted(len(some), 'sentence')}: {' · '.join(f'“{text}”' for text in some)}"
         lines += [f"    {one_line(told, limit=_WIDTH - 4)}"] if some else []
+    for note in product.get("notes", []):
+        lines += _indented(one_line(note))
     return "\n".join(lines)
 
 
