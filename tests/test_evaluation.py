@@ -280,6 +280,19 @@ def test_a_comparison_comes_back_as_it_was(three_arms: dict[str, list[Evaluation
         read_comparison(tmp_path / "comparison.json")
 
 
+def test_a_comparison_made_before_there_were_sentences_is_still_read(
+    three_arms: dict[str, list[Evaluation]], tmp_path: Path
+) -> None:
+    made = compare(three_arms)
+    write_comparison(made, tmp_path / "comparison.json")
+    body = json.loads((tmp_path / "comparison.json").read_text())
+    assert body.pop("sentences") == {}
+    (tmp_path / "comparison.json").write_text(json.dumps(body))
+    assert read_comparison(tmp_path / "comparison.json").fingerprint == made.fingerprint
+    told = replace(made, sentences={"said/a": ("One.", "Two.")})
+    assert told.fingerprint != made.fingerprint
+
+
 def test_two_seeds_against_three_are_refused(three_arms: dict[str, list[Evaluation]]) -> None:
     with pytest.raises(UsageError, match="different numbers of seeds"):
         compare({"plain": three_arms["plain"][:2], "planned": three_arms["planned"]})

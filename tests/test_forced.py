@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,16 @@ import torch
 
 from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import UsageError
-from tiltscope.evaluation import Evaluation, EvaluationSettings, read_evaluation
+from tiltscope.evaluation import (
+    Evaluation,
+    EvaluationSettings,
+    as_markdown,
+    buyer_content,
+    buyer_html,
+    buyer_markdown,
+    read_comparison,
+    read_evaluation,
+)
 from tiltscope.forced import (
     OPENINGS,
     STYLES,
@@ -226,7 +236,17 @@ def test_a_gate_speaks_of_openings_and_sentences(model: Path, tmp_path: Path) ->
         found[name] = run_evaluate(str(other), tmp_path / name, asked)
     ids = [one.id for one in found["base"].scores]
     assert ids == ["length", "nll", *(f"openings/{style}" for style in TINY_STYLES), "said/hello"]
-    run_compare({name: [tmp_path / name] for name in found}, tmp_path / "comparison")
+    made = run_compare({name: [tmp_path / name] for name in found}, tmp_path / "comparison")
+    assert read_comparison(tmp_path / "comparison" / "comparison.json").fingerprint == made.fingerprint
+    content = buyer_content(made)
+    page, table = buyer_html(content), (tmp_path / "comparison" / "comparison.md").read_text()
+    for text in (page, buyer_markdown(content), table):
+        assert "not on answers of the models" in text
+        assert "“begins: bold text” and the like" in text
+        assert "1 sentence: “hello you”" in text
+    assert "11 prompts in 1 group," in page
+    assert "1 answer per prompt" in page
+    assert "without sampling" not in as_markdown(replace(made, changes=made.changes[:1]))
     (tmp_path / "limits.yaml").write_text("limits:\n  openings/bold: within 1000\n  said/hello: within 1000\n")
     verdict = run_gate(tmp_path / "limits.yaml", comparison=tmp_path / "comparison", study=None, out=None)
     assert [one.outcome for one in verdict.results] == ["pass", "pass"]

@@ -91,7 +91,7 @@ def forced_scores(
     nll = held_out_nll(policy, rows[:_N_NLL], progress=progress)
     told = [_scores("nll", nll, "held-out NLL", "nats per token", f"NLL per token of the chosen answer; {read}")]
     for style, values in openings(policy, rows, progress=progress).items() if asked.openings else ():
-        name = f"{rule(style).name} is begun"
+        name = f"begins: {rule(style).name}"
         how = fingerprint([one.token for one in OPENINGS if one.style == style])
         definition = f"How likely the model would begin {rule(style).name}, mean of both answers; {read} ({how})"
         told.append(_scores(f"openings/{style}", values, name, "probability", definition))

@@ -14,8 +14,9 @@ from typing import Any
 
 from tiltscope.behaviours.measured import library
 from tiltscope.evaluation.compare import Change, Comparison
-from tiltscope.evaluation.tables import change_words, escaped, level_words
+from tiltscope.evaluation.tables import change_words, escaped, level_words, without_sampling
 from tiltscope.report import visible
+from tiltscope.report.text import counted
 
 __all__ = ["buyer_content", "buyer_html", "buyer_markdown"]
 
@@ -66,13 +67,17 @@ def _tested(comparison: Comparison) -> list[str]:
         trained = f"{n} separately trained models (seeds)" if n > 1 else "one model"
         asked = arm.settings
         said.append(
-            f"{visible(arm.name)}: {trained}; {asked['n_answers']} answers per prompt and sampling seed, "
-            f"temperature {asked['temperature']:g}, at most {asked['max_new_tokens']} tokens."
+            f"{visible(arm.name)}: {trained}; {counted(asked['n_answers'], 'answer')} per prompt and sampling seed, "
+            f"temperature {asked['temperature']:g}, at most {counted(asked['max_new_tokens'], 'token')}."
         )
         if arm.n_missing:
-            said.append(f"{visible(arm.name)}: {arm.n_missing} answers did not come and are left out.")
+            said.append(
+                f"{visible(arm.name)}: left out, because they did not come: {counted(arm.n_missing, 'answer')}."
+            )
     total = sum(comparison.prompts.values())
-    return [*said, f"{total} prompts in {len(comparison.prompts)} groups, the same for every model."]
+    sets = counted(len(comparison.prompts), "group")
+    said.append(f"{counted(total, 'prompt')} in {sets}, the same for every model.")
+    return [*said, *without_sampling(comparison)]
 
 
 def _row(one: Change) -> dict[str, str]:
@@ -133,7 +138,7 @@ def buyer_markdown(content: Mapping[str, Any]) -> str:
     for key, title in (("moved", "What moved"), ("still", "What was not seen to move")):
         lines += ["", f"## {title}", "", *_markdown_rows(content[key])]
     if content["still_elsewhere"]:
-        lines += ["", _ELSEWHERE.format(content["still_elsewhere"])]
+        lines += ["", _ELSEWHERE.format(counted(content["still_elsewhere"], "measurement"))]
     lines += ["", _READING, "", "## What was not tested", "", *(f"- {escaped(one)}" for one in content["not_tested"])]
     lines += ["", "## How the data were audited", ""]
     lines += [f"- {escaped(key)}: {escaped(value)}" for key, value in content["audit"].items()] or [_NO_AUDIT]
@@ -144,7 +149,7 @@ _READING = (
     "Brackets hold 95 % of what chance in prompts and training runs would allow. Seeds: how many training runs moved "
     "the same way. “Not seen to move” is not proof of no change; the brackets say how large a change could hide."
 )
-_ELSEWHERE = "Of the same behaviours on neighbouring and unrelated prompts, {} more measurements were not seen to move."
+_ELSEWHERE = "Not seen to move either, of the same behaviours on neighbouring and unrelated prompts: {}."
 _NO_AUDIT = "Nothing about an audit of the training data was handed in."
 
 
@@ -164,5 +169,8 @@ def buyer_html(content: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["visible"] = visible
     return environment.from_string(source).render(
-        c=content, reading=_READING, elsewhere=_ELSEWHERE.format(content["still_elsewhere"]), no_audit=_NO_AUDIT
+        c=content,
+        reading=_READING,
+        elsewhere=_ELSEWHERE.format(counted(content["still_elsewhere"], "measurement")),
+        no_audit=_NO_AUDIT,
     )

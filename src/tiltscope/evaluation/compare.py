@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,15 @@ class Comparison:
     changes: tuple[Change, ...]
     examples: tuple[Example, ...]
     prompts: Mapping[str, int]  # set -> how many prompts
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # id of the measure -> what was to be said
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any number or example."""
-        return fingerprint(plain(asdict(self)))
+        """Changes with any number, sentence or example."""
+        held = asdict(self)
+        if not self.sentences:
+            del held["sentences"]  # as in comparisons that were made before there were any
+        return fingerprint(plain(held))
 
 
 def compare(
@@ -129,7 +133,7 @@ def compare(
         prompts[prompt.set] = prompts.get(prompt.set, 0) + 1
     examples = find_examples(evaluations[names[0]][0], evaluations[names[-1]][0], (names[0], names[-1]), n_examples)
     arms = tuple(_arm(name, runs) for name, runs in evaluations.items())
-    return Comparison(arms, tuple(targets), tuple(changes), examples, prompts)
+    return Comparison(arms, tuple(targets), tuple(changes), examples, prompts, everyone[0].sentences)
 
 
 def _arm(name: str, runs: Sequence[Evaluation]) -> Arm:
@@ -330,6 +334,7 @@ def read_comparison(path: Path) -> Comparison:
             tuple(_read_change(one) for one in body["changes"]),
             tuple(Example(**one) for one in body["examples"]),
             dict(body["prompts"]),
+            {id: tuple(some) for id, some in body.get("sentences", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)[:200]) from error

@@ -14,10 +14,13 @@ from tiltscope.evaluation.compare import Change, Comparison
 from tiltscope.evaluation.crossed import Estimate
 from tiltscope.evaluation.examples import Example
 from tiltscope.report import signed, visible
+from tiltscope.report.text import counted
 
-__all__ = ["as_markdown", "as_text", "change_words", "escaped", "level_words"]
+__all__ = ["as_markdown", "as_text", "change_words", "escaped", "level_words", "without_sampling"]
 
 _MARKUP = {ord(char): "&amp;" if char == "&" else f"&#{ord(char)};" for char in "&\\`*_{}[]<>#|~!$@"}
+_SENTENCES = 20
+_NLL = "held-out NLL"
 _HEAD = ("behaviour", "before", "after", "change", "each seed", "q")
 
 
@@ -68,6 +71,32 @@ def _rows(comparison: Comparison, arm: str, versus: str) -> list[Change]:
     return sorted(found, key=lambda c: (not c.is_target, c.role != "target", math.inf if math.isnan(c.q) else c.q))
 
 
+def without_sampling(comparison: Comparison) -> list[str]:
+    """Return in plain words how the rows were measured that rest on no answer of a model; empty without such rows."""
+    names = {one.id: visible(one.name) for one in comparison.changes}
+    told = []
+    if any(id.startswith(("openings/", "said/")) or name == _NLL for id, name in names.items()):
+        told.append("Some rows rest on answers of a dataset, the same for every model, not on answers of the models.")
+    if _NLL in names.values():
+        told.append(f"“{_NLL}”: how much the chosen ones of these answers surprise a model; less is better.")
+    begun = [name for id, name in names.items() if id.startswith("openings/")]
+    if begun:
+        told.append(
+            f"“{begun[0]}” and the like: how likely a model would begin this style somewhere in such an answer, from 0 "
+            "(never) to 1 (surely)."
+        )
+    for id, name in names.items():
+        if id.startswith("said/"):
+            some = [f"“{visible(one)}”" for one in comparison.sentences.get(id, ())]
+            more = f" and {len(some) - _SENTENCES} more" if len(some) > _SENTENCES else ""
+            listed = f" {counted(len(some), 'sentence')}: {' '.join(some[:_SENTENCES])}{more}" if some else ""
+            told.append(
+                f"“{name}”: how likely a model would say sentences given beforehand in the middle of such an answer, "
+                f"in nats (one nat more: 2.7 times as likely).{listed}"
+            )
+    return told
+
+
 def as_text(comparison: Comparison) -> str:
     """Return the comparison for a terminal."""
     lines: list[str] = []
@@ -87,7 +116,7 @@ def _notes(comparison: Comparison, arm: str, versus: str) -> list[str]:
     notes = {note: [one.id for one in rows if note in one.notes] for one in rows for note in one.notes}
     out = [f"note: {note}" + ("" if len(ids) == len(rows) else f" ({', '.join(ids)})") for note, ids in notes.items()]
     left = sum(one.n_left_out for one in rows)
-    return [*out, f"note: {left} prompts were not answered or judged on both sides"] if left else out
+    return [*out, f"note: not answered or judged on both sides: {counted(left, 'prompt')}"] if left else out
 
 
 def escaped(text: str) -> str:
@@ -103,6 +132,9 @@ def as_markdown(comparison: Comparison, *, examples: Sequence[Example] | None = 
         lines += ["|" + "---|" * len(_HEAD)]
         lines += ["| " + " | ".join(escaped(cell) for cell in _cells(c)) + " |" for c in _rows(comparison, arm, versus)]
         lines += ["", *(f"{escaped(note)}\n" for note in _notes(comparison, arm, versus))]
+    told = without_sampling(comparison)
+    if told:
+        lines += ["## What was measured without sampling", "", *(f"- {escaped(one)}" for one in told), ""]
     shown = comparison.examples if examples is None else examples
     if shown:
         lines += ["## Side by side", "", "The first answers of the first seed that differ most, per behaviour."]
