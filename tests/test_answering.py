@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from test_walk import AUDIT, tiltscope
 from tiltscope.errors import DataError, ProductError, UsageError
 from tiltscope.pairs import LoadSettings, Turn, load_pairs, load_sft
 from tiltscope.planting import generate_pairs
+from tiltscope.study import open_study
 from tiny import tiny_model_folder, tiny_tokenizer
 
 pytest.importorskip("torch", reason="answering needs the extra tiltscope[torch]")
@@ -97,6 +99,17 @@ def test_a_preference_verb_names_the_one_that_makes_the_rejected_side(record: di
     with pytest.raises(DataError) as caught:
         load_pairs(path)
     assert str(caught.value).endswith(f"tiltscope answer {path} --out pairs.jsonl")
+
+
+def test_a_command_in_a_hint_can_be_pasted_whatever_the_file_is_called(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "my data's (1).jsonl", [{"my prompt": "Hi?", "completion": "Yes"}] * 3)
+    with pytest.raises(DataError) as caught:
+        load_pairs(path, LoadSettings(columns={"prompt": "my prompt"}))
+    words = ["tiltscope", "answer", str(path), "--map", "prompt=my prompt", "--out", "pairs.jsonl"]
+    assert shlex.split(caught.value.hint) == words
+    with pytest.raises(UsageError) as none:
+        open_study(tmp_path / "my study")
+    assert shlex.split(none.value.hint)[-2:] == ["--out", str(tmp_path / "my study")]
 
 
 def test_the_hint_keeps_the_mapping_and_a_misspelt_rejected_is_still_a_misspelling(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltscope.aims import Aims, aims_of, balanced, in_balance, in_rates, tilted
-from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.artifact import fingerprint, quoted, read_object, write_json
 from tiltscope.behaviours import RULES, rule
 from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.interventions import Prepared, Scored, Wish, prepare
@@ -167,7 +167,7 @@ def _undecided(acting: Acting, missing: Sequence[Decision]) -> UsageError:
     hint = "decide them, or leave them to plain training knowingly: --allow-undecided"
     if missing:
         found += f"; {len(missing)} of them have no entry in this plan, the first is {missing[0].hypothesis}"
-        hint = f"tiltscope plan draft {acting.opened.folder} --overwrite writes missing entries; {hint}"
+        hint = f"tiltscope plan draft {quoted(acting.opened.folder)} --overwrite writes missing entries; {hint}"
     return UsageError(
         f"{len(open_ones)} of {len(plan.decisions) + len(missing)} findings are undecided, which never means allowed",
         where=str(plan.path),
@@ -318,7 +318,8 @@ def run_export(study: Path, folder: Path, config: TrainConfig, *, progress: Prog
 
 def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
     if not (study / "recipe" / "recipe.json").exists():
-        hint = f"run: tiltscope prepare {study}; without any decision: tiltscope train {study} --plain dpo --out RUN"
+        named = quoted(study)
+        hint = f"run: tiltscope prepare {named}; without any decision: tiltscope train {named} --plain dpo --out RUN"
         raise ProductError("there is no recipe yet", where=str(study / "recipe"), found="nothing", hint=hint)
     recipe = load_recipe(study / "recipe")
     at_hand = {"pairs": opened.pairs.fingerprint, "features": opened.features.fingerprint}
@@ -330,7 +331,7 @@ def _fresh_recipe(study: Path, opened: Opened) -> Recipe:
                 f"this recipe was prepared from other {name}",
                 where=str(study / "recipe"),
                 found=f"prepared from {recipe.made_from.get(name)}, at hand {now}",
-                hint=f"rerun: tiltscope prepare {study}",
+                hint=f"rerun: tiltscope prepare {quoted(study)}",
             )
     return recipe
 

@@ -8,6 +8,7 @@ Refuses: readings through different scopes; to call anything new because it is f
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def new_leans(approved: Opened, candidate: Opened, *, level: float = LEVEL) -> d
         StaleProductError: the two were read through different scopes.
     """
     where = approved.folder, candidate.folder
-    check_one_scope(approved.features, candidate.features, where=where, hint=f"tiltscope read DATA --out {where[1]}")
+    again = f"tiltscope read DATA --out {shlex.quote(str(candidate.folder))}"
+    check_one_scope(approved.features, candidate.features, where=where, hint=again)
     latents = tuple(Concept(f"L{latent}", (latent,)) for latent in range(candidate.features.n_latents))
     behaviours = *behaviour_concepts(), *often_concepts([*approved.rows, *candidate.rows])
     known, words = (*behaviours, *latents), _words_at_stake(approved, candidate)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "claim",
     "file_fingerprint",
     "fingerprint",
+    "quoted",
     "read_json",
     "read_manifest",
     "read_object",
@@ -35,6 +37,11 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+
+
+def quoted(path: object) -> str:
+    """Return a path (or a word) as a shell takes it, for the commands in hints."""
+    return shlex.quote(str(path))
 
 
 def fingerprint(*parts: object) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltscope.artifact import check_fresh, read_object
+from tiltscope.artifact import check_fresh, quoted, read_object
 from tiltscope.concepts import Concept
 from tiltscope.errors import StaleProductError
 from tiltscope.hypotheses import read_disparities, read_hypotheses
@@ -88,7 +88,7 @@ def diff_studies(a: Path, b: Path) -> dict[str, Any]:
         ProductError: a product is missing or damaged.
     """
     old, new = _open(a), _open(b)
-    check_one_scope(old.features, new.features, where=(a, b), hint=f"tiltscope audit DATA --out {b}")
+    check_one_scope(old.features, new.features, where=(a, b), hint=f"tiltscope audit DATA --out {quoted(b)}")
     findings = _findings(old, new)
     order = [state for state, _ in _STATES]
     findings.sort(key=lambda one: (order.index(one["state"]), -_size(one["change"]), one["id"]))
@@ -113,10 +113,12 @@ def _open(study: Path) -> _Study:
     from tiltscope.pairs import read_pairs
 
     hypotheses = read_hypotheses(study)
-    record = read_object(study / "contrast.json", "settings", verb=f"contrast {study}")
-    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
+    record = read_object(study / "contrast.json", "settings", verb=f"contrast {quoted(study)}")
+    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {quoted(study)}")
     features = load_features(study / "features")
-    check_fresh(record, {"features": features.fingerprint}, where=study / "hypotheses.json", verb=f"contrast {study}")
+    check_fresh(
+        record, {"features": features.fingerprint}, where=study / "hypotheses.json", verb=f"contrast {quoted(study)}"
+    )
     by_id = {pair.id: pair for pair in read_pairs(study).rows}
     return _Study(
         study,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltscope.artifact import read_json, write_bytes, write_json
+from tiltscope.artifact import quoted, read_json, write_bytes, write_json
 from tiltscope.concepts import Concept
 from tiltscope.errors import ProductError, UsageError
 
@@ -134,13 +134,13 @@ _NEEDED = {"id", "view", "concept", "region", "direction", "effect", "ci_low", "
 def read_hypotheses(study: Path) -> list[dict[str, Any]]:
     """Read STUDY/hypotheses.json as plain objects; raises `ProductError` when it is absent, damaged or no list."""
     path = study / "hypotheses.json"
-    body = read_json(path, verb=f"contrast {study}")
+    body = read_json(path, verb=f"contrast {quoted(study)}")
     if not isinstance(body, list) or any(not isinstance(h, dict) or _NEEDED - set(h) for h in body):
         raise ProductError(
             "hypotheses.json is not a list of hypotheses",
             where=str(path),
             found="an entry without the fields of one" if isinstance(body, list) else type(body).__name__,
-            hint=f"rerun: tiltscope contrast {study}",
+            hint=f"rerun: tiltscope contrast {quoted(study)}",
         )
     return body
 
@@ -157,7 +157,7 @@ def find_hypothesis(study: Path, wanted: str) -> dict[str, Any]:
         f"no hypothesis has the id {wanted!r}",
         where=str(study / "hypotheses.json"),
         found=f"{len(every)} hypotheses; nearest: {', '.join(near) or 'none'}",
-        hint=f"list them: tiltscope show {study}",
+        hint=f"list them: tiltscope show {quoted(study)}",
     )
 
 
@@ -202,7 +202,7 @@ def _disparities(study: Path, filters: Any) -> dict[str, dict[str, float]]:
     import pyarrow.parquet as pq
 
     path = study / "hypotheses.parquet"
-    hint = f"run: tiltscope contrast {study}"
+    hint = f"run: tiltscope contrast {quoted(study)}"
     if not path.exists():
         raise ProductError("hypotheses.parquet is not there yet", where=str(study), hint=hint)
     try:

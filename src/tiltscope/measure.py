@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltscope.artifact import fingerprint, read_json, read_object, write_bytes, write_json
+from tiltscope.artifact import fingerprint, quoted, read_json, read_object, write_bytes, write_json
 from tiltscope.behaviours import rule
 from tiltscope.detectors import Detection, Inputs, Quality, detect, require_quality, text_scores, whole_direction
 from tiltscope.errors import ProductError, UsageError
@@ -238,7 +238,8 @@ def _require_shown(decision: Decision, spec: DetectorSpec, scored: Scored, bench
         f"no answer shows {decision.name}: this decision would touch nothing",
         where=decision.place,
         found=f"{spec.shown}: 0 of {len(inside)} answers ({decision.where})",
-        hint=f"another detector, or leave it out; what answers show: tiltscope show {bench.ground.folder}/check.json",
+        hint="another detector, or leave it out; what answers show: tiltscope show "
+        f"{quoted(bench.ground.folder / 'check.json')}",
     )
 
 

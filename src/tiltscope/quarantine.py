@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiltscope.acting import Acting, run_measure
-from tiltscope.artifact import read_object, write_json
+from tiltscope.artifact import quoted, read_object, write_json
 from tiltscope.cleaning import Suppressed, clean, write_cleaned
 from tiltscope.errors import UsageError
 from tiltscope.measure import Measured
@@ -93,8 +93,9 @@ def _source(acting: Acting, data: str) -> Path:
             "this is not the file the study was made from",
             where=data,
             found=f"{len(strange)} of {len(acting.rows)} pairs of {study} are not in their rows, first {strange[0]}",
-            hint=f"audit it first, through the same autoencoder: tiltscope audit {data} --sae {study}/scope "
-            f"--out STUDY; then clean it with --study STUDY --plan {acting.plan.path}",
+            hint=f"audit it first, through the same autoencoder: tiltscope audit {quoted(data)} "
+            f"--sae {quoted(study / 'scope')} --out STUDY; then clean it with --study STUDY "
+            f"--plan {quoted(acting.plan.path)}",
         )
     return data_file(data)
 

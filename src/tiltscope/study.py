@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltscope import __version__
-from tiltscope.artifact import check_fresh, fingerprint, read_manifest, read_object, write_json
+from tiltscope.artifact import check_fresh, fingerprint, quoted, read_manifest, read_object, write_json
 from tiltscope.errors import ProductError, StaleProductError, UsageError
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def open_study(study: Path) -> Opened:
 
     if not study.is_dir():
         raise UsageError(
-            "there is no such study", where=str(study), hint=f"make one: tiltscope audit DATA --out {study}"
+            "there is no such study", where=str(study), hint=f"make one: tiltscope audit DATA --out {quoted(study)}"
         )
     pairs = read_pairs(study)
     features = load_features(study / "features")
@@ -195,7 +195,7 @@ def open_study(study: Path) -> Opened:
             "these features were read from other pairs",
             where=str(study / "features"),
             found=f"read from {features.pairs_fingerprint}, the study holds {pairs.fingerprint}",
-            hint=f"rerun: tiltscope read DATA --out {study}",
+            hint=f"rerun: tiltscope read DATA --out {quoted(study)}",
         )
     return Opened(study, pairs, features)
 
@@ -250,7 +250,7 @@ def check_current(study: Path) -> None:
     """
     manifest = study / "features" / "manifest.json"
     if manifest.exists():
-        verb = f"contrast {study}"
+        verb = f"contrast {quoted(study)}"
         made_from = read_object(study / "contrast.json", "inputs", verb=verb)
         at_hand = read_manifest(manifest, verb="read")["fingerprint"]
         check_fresh(made_from, {"features": at_hand}, where=study / "hypotheses.json", verb=verb)
@@ -274,7 +274,9 @@ def run_name(opened: Opened, *, namer: Any = None, seed: int = 0, progress: Prog
     """Name every concept and prompt kind that a hypothesis speaks of; writes names.json, fills hypotheses.json."""
     from tiltscope.naming import names_product, write_names
 
-    contrast = read_object(opened.folder / "contrast.json", "fingerprint", "settings", verb=f"contrast {opened.folder}")
+    contrast = read_object(
+        opened.folder / "contrast.json", "fingerprint", "settings", verb=f"contrast {quoted(opened.folder)}"
+    )
     check_current(opened.folder)
     split = int(contrast["settings"]["seed"])
     asked = {"contrast": contrast["fingerprint"], "namer": getattr(namer, "name", "evidence"), "seed": seed}
@@ -298,7 +300,7 @@ def _concepts_in_use(study: Path) -> dict[str, list[dict[str, Any]]]:
     from tiltscope.hypotheses import read_hypotheses
 
     hypotheses = [h for h in read_hypotheses(study) if h["confirmed"] or h["concept"]["id"][0] != "L"]
-    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")
+    product = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {quoted(study)}")
     known = {concept["id"]: concept for concept in product["concepts"]}
     made_from = {region["id"]: region["made_from"] for region in product["regions"]}
     wanted = dict.fromkeys(h["concept"]["id"] for h in hypotheses if not h["concept"].get("rule"))
@@ -316,7 +318,7 @@ def _fill_names(opened: Opened, names: Mapping[str, Any], seed: int) -> None:
     from tiltscope.naming import Data, tell
 
     study = opened.folder
-    regions = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {study}")["regions"]
+    regions = read_object(study / "concepts.json", "concepts", "regions", verb=f"contrast {quoted(study)}")["regions"]
     data = Data(opened.rows, opened.features, seed)
     told = tell(read_hypotheses(study), names, regions, read_all_disparities(study), data)
     write_json(study / "hypotheses.json", told)

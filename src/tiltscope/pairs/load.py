@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltscope.artifact import fingerprint
+from tiltscope.artifact import fingerprint, quoted
 from tiltscope.errors import DataError, UsageError
 from tiltscope.pairs.records import read_records
 from tiltscope.pairs.shapes import SFT_ANSWERS, Draft, column_value, parse_row, parse_sft_row
@@ -141,8 +141,8 @@ def _nearest(key: str, columns: Sequence[str]) -> str:
 
 def _answer_command(source: str, columns: Mapping[str, str]) -> str:
     """The command that lets the model write the rejected side."""
-    named = "".join(f" --map {name}={path}" for name, path in columns.items())
-    return f"tiltscope answer {source}{named} --out pairs.jsonl"
+    named = "".join(f" --map {quoted(f'{name}={path}')}" for name, path in columns.items())
+    return f"tiltscope answer {quoted(source)}{named} --out pairs.jsonl"
 
 
 def _no_column(source: str, key: str, columns: Sequence[str], option: str) -> DataError:

@@ -11,13 +11,13 @@ import csv
 import gzip
 import io
 import json
-import shlex
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from tiltscope.artifact import quoted
 from tiltscope.errors import DataError
 from tiltscope.pairs.types import Refusal
 
@@ -82,7 +82,7 @@ def _check_arrow(path: Path) -> None:
         "this folder was written by save_to_disk of the library `datasets`, and its Arrow files are not read",
         where=str(path),
         found=f"the splits {', '.join(splits)}" if splits else "state.json and Arrow files",
-        hint=f"write it as Parquet: python -c {shlex.quote(code)}",
+        hint=f"write it as Parquet: python -c {quoted(code)}",
     )
 
 
@@ -220,7 +220,7 @@ def _is_list(start: bytes) -> bool:
 def _list_in_lines(path: Path) -> DataError:
     """A list of records under the name of a file that has one record a line."""
     right = path.with_name(path.name.replace(".jsonl", ".json").replace(".ndjson", ".json"))
-    hint = f"rename it: mv {shlex.quote(str(path))} {shlex.quote(str(right))}"
+    hint = f"rename it: mv {quoted(path)} {quoted(right)}"
     return DataError("this is one JSON list, not a record per line as its name says", where=str(path), hint=hint)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltscope import __version__
-from tiltscope.artifact import read_object, write_text
+from tiltscope.artifact import quoted, read_object, write_text
 from tiltscope.behaviours import is_rule, rule
 from tiltscope.errors import ProductError, UsageError
 from tiltscope.hypotheses import read_hypotheses
@@ -89,7 +89,7 @@ def write_draft(study: Path, *, overwrite: bool = False) -> Path:
             "there is a plan already",
             where=str(path),
             found="it may hold a person's decisions",
-            hint=f"tiltscope plan draft {study} --overwrite keeps those and drafts the rest again",
+            hint=f"tiltscope plan draft {quoted(study)} --overwrite keeps those and drafts the rest again",
         )
     decided, notes = _decided(path) if path.exists() else ([], {})
     write_text(path, _text(study, decided) + "".join(f"{_value(key)}: {_value(notes[key])}\n" for key in notes))
@@ -187,7 +187,7 @@ def _text(study: Path, decided: Sequence[dict[str, Any]]) -> str:
 
 
 def _made_from(study: Path) -> list[str]:
-    contrast = read_object(study / "contrast.json", verb=f"contrast {study}")
+    contrast = read_object(study / "contrast.json", verb=f"contrast {quoted(study)}")
     inputs = contrast.get("inputs") or {}
     scope = study / "scope" / "scope.json"
     facts = {

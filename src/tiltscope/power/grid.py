@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tiltscope import __version__
-from tiltscope.artifact import fingerprint, read_object, write_json
+from tiltscope.artifact import fingerprint, quoted, read_object, write_json
 from tiltscope.cells import ContrastSettings
 from tiltscope.contrast import Contrast, contrast
 from tiltscope.errors import ProductError, StaleProductError, UsageError
@@ -101,7 +101,7 @@ def _counter(progress: Progress, before: int, total: int) -> Callable[[int], Non
 
 def _prepare(opened: Opened, scope: Scope, settings: PowerSettings) -> _Run:
     _check(settings)
-    record = read_object(opened.folder / "contrast.json", "settings", verb=f"contrast {opened.folder}")
+    record = read_object(opened.folder / "contrast.json", "settings", verb=f"contrast {quoted(opened.folder)}")
     check_current(opened.folder)
     kept = _kept(record["settings"], opened.folder)
     ground = Aligned.of(opened.pairs, opened.features)
@@ -119,7 +119,7 @@ def _kept(settings: Mapping[str, Any], study: Path) -> ContrastSettings:
             "another version of Tiltscope made these findings",
             where=str(study / "contrast.json"),
             found=f"only one of the two has the settings {', '.join(unlike)}",
-            hint=f"rerun: tiltscope contrast {study}",
+            hint=f"rerun: tiltscope contrast {quoted(study)}",
         )
     return ContrastSettings(**settings)
 
@@ -143,7 +143,9 @@ def _inside(opened: Opened, ground: Aligned, where: str | None) -> np.ndarray:
     if where is None:
         return np.ones(len(rows), bool)
     if re.fullmatch(r"[KP]\d+(@[\d.]+)?", where):
-        regions = read_object(opened.folder / "concepts.json", "regions", verb=f"contrast {opened.folder}")["regions"]
+        regions = read_object(opened.folder / "concepts.json", "regions", verb=f"contrast {quoted(opened.folder)}")[
+            "regions"
+        ]
         known = {region["id"]: frozenset(region["pair_ids"]) for region in regions}
         if where not in known:
             near = difflib.get_close_matches(where, known, n=3, cutoff=0.3)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiltscope.artifact import quoted
 from tiltscope.report.text import counted, fit, number, one_line, percent, signed, wrapped
 
 __all__ = [
@@ -45,7 +46,7 @@ def render_answered(product: Row) -> str:
         lines += _indented(f"{number(one['n'])} rows left out: {one['explanation']}")
     if product["n_cut"]:
         lines += _indented(f"{number(product['n_cut'])} answers reach {limit} tokens, where an answer is cut")
-    return "\n".join([*lines, *wrapped(f"next: tiltscope audit {product['out']}", _WIDTH)])
+    return "\n".join([*lines, *wrapped(f"next: tiltscope audit {quoted(product['out'])}", _WIDTH)])
 
 
 def render_measured(decisions: Sequence[Row]) -> str:

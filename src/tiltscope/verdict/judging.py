@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tiltscope.artifact import quoted
 from tiltscope.behaviours import RULES, counted
 from tiltscope.errors import UsageError
 from tiltscope.evaluation import Change, Comparison, Estimate
@@ -260,8 +261,8 @@ def _no_new(rule: DataRule, seen: float, new: Row | None, study: str) -> Result:
     if leans:
         why = _told_leans(leans)
         fix = (
-            f"look at the rows; take them out: tiltscope clean DATA --study {study} --verdict VERDICT --out cleaned "
-            f"(VERDICT: the --out of this gate); or approve them: --approved {study} from now on"
+            f"look at the rows; take them out: tiltscope clean DATA --study {quoted(study)} --verdict VERDICT "
+            f"--out cleaned (VERDICT: the --out of this gate); or approve them: --approved {quoted(study)} from now on"
         )
         ids, rows = (tuple(row[key] for row in new["rows"] if row["named"]) for key in ("pair_id", "row"))
         return Result(said, rule.where, "fail", why, float(leans[0]["change"]), None, None, (), ids, fix, rows)
@@ -354,8 +355,8 @@ def _failed(rule: DataRule, said: str, rows: Sequence[Row], why: str, study: str
     wish = "suppress" if top["direction"] == "more" else "amplify"
     fix = (
         f"set `action: {wish}` for {_id(top)}{'' if len(rows) == 1 else f' and {len(rows) - 1} more'} in "
-        f"{study}/plan.yaml, then tiltscope prepare {study}; or take the rows out: "
-        f"tiltscope clean DATA --study {study} --out cleaned"
+        f"{study}/plan.yaml, then tiltscope prepare {quoted(study)}; or take the rows out: "
+        f"tiltscope clean DATA --study {quoted(study)} --out cleaned"
     )
     effect, low, high = (None if top[key] is None else float(top[key]) for key in ("effect", "ci_low", "ci_high"))
     return Result(said, rule.where, "fail", why, effect, low, high, (), ids, fix)
