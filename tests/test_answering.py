@@ -235,7 +235,7 @@ def test_sft_data_walk_to_a_trained_model(tmp_path: Path) -> None:
     tiltscope(*AUDIT, "--out", "study", cwd=tmp_path)
     (tmp_path / "study" / "plan.yaml").write_text(PLAN)
     tiltscope("measure", "study", cwd=tmp_path)
-    prepare = ("prepare", "study", "--objective", "sft", "--export", "shaped", "--json")
+    prepare = ("prepare", "study", "--allow-undecided", "--objective", "sft", "--export", "shaped", "--json")
     product = json.loads(tiltscope(*prepare, cwd=tmp_path).stdout)
     assert product["objective"] == "sft"
     assert trained_texts(tmp_path / "shaped" / "train.parquet") <= answers
