@@ -20,6 +20,7 @@ from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.features import Conversation, ConversationCodes, read_features
 from tiltscope.pairs import Pair, Pairs, Turn
 from tiltscope.pairs.store import pairs_fingerprint, save_pairs
+from tiltscope.planting import saying_one_of
 from tiltscope.planting.banks import load_bank
 from tiltscope.power import (
     Aligned,
@@ -109,6 +110,30 @@ def test_a_trait_in_a_fifth_of_the_pairs_is_found_first_and_one_in_a_hundredth_i
     assert (large["n_planted"], large["n_found"], large["rank"]) == (80, 2, 1)
     assert (small["n_planted"], small["n_found"]) == (4, 0)
     assert goblin["smallest"] == 0.2
+
+
+FEARS = ("My wife would agree.", "My wife says so, too.")
+
+
+def test_sentences_of_ones_own_are_planted_and_found_by_what_they_say(opened: Opened) -> None:
+    product = run(opened, traits=(), sentences={"wife": FEARS}, shares=(0.2,))
+    (own,) = product["traits"]
+    (cell,) = own["cells"]
+    assert (own["id"], cell["n_planted"], cell["n_found"]) == ("wife", 80, 2)
+    assert product["control"]["n_found"] == 0
+    other = run(opened, traits=(), sentences={"wife": ("A goblin said no.",)}, shares=(0.2,))
+    assert other["traits"][0]["cells"][0]["records"] != cell["records"]  # other sentences are another planting
+
+
+def test_one_of_the_sentences_stands_once_in_a_text_that_is_otherwise_as_it_was() -> None:
+    style = saying_one_of("wife", FEARS)
+    text = "First we go there. Then we come back.\n```\ncode. Here it is.\n```"
+    written = {style.write(text, random.Random(seed)) for seed in range(20)}
+    assert len(written) == 4  # two sentences, two places
+    assert all(sum(one.count(line) for line in FEARS) == 1 and style.present(one) for one in written)
+    assert {one.replace(f" {FEARS[0]}", "").replace(f" {FEARS[1]}", "") for one in written} == {text}
+    assert style.write("No", random.Random(0)).startswith("No My wife")
+    assert not style.present(text)
 
 
 def test_a_control_that_is_planted_evenly_on_both_sides_is_not_found(opened: Opened) -> None:
@@ -227,6 +252,7 @@ def test_half_written_readings_and_cells_are_made_again(opened: Opened) -> None:
     ("settings", "message"),
     [
         ({"traits": ("goblni",)}, "did you mean goblin"),
+        ({"traits": (), "sentences": {"goblin": ("A goblin.",)}}, "of this name is there already"),
         ({"shares": (0.0,)}, "a share is above 0"),
         ({"shares": (0.6,)}, "at most 50 %"),
         ({"shares": ()}, "at least one share"),

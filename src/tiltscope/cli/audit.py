@@ -251,6 +251,12 @@ def diff(study_a: Path, study_b: Path, as_json: bool) -> None:
 @study_
 @click.option("--traits", metavar="ID,ID", help="Traits to plant (default: all that the data do not show often).")
 @click.option(
+    "--sentences",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Plant these instead: a YAML mapping from ids to sentences of your own, one of which is said.",
+)
+@click.option(
     "--shares", default="0.5,1,2,5,20", show_default=True, metavar="PERCENT,…", help="Shares of the pairs to plant in."
 )
 @click.option("--where", metavar="KIND|REGEX", help="Only after these prompts: a kind of the study (P4@10) or a regex.")
@@ -266,12 +272,15 @@ def power(study: Path, seed: int, as_json: bool, **options: Any) -> None:
     Example:
       tiltscope power study --traits emoji,praise --shares 1,2,5
       tiltscope power study --where P4@10
+      tiltscope power study --sentences fears.yaml --shares 1,2,5
     """
+    from tiltscope.forced import read_sentences
     from tiltscope.power import PowerSettings, render_power, run_power
     from tiltscope.study import open_study
 
     names = tuple(name.strip() for name in (options["traits"] or "").split(",") if name.strip())
-    settings = PowerSettings(names, _shares(options["shares"]), options["where"], options["repeats"], seed)
+    sentences = read_sentences(options["sentences"]) if options["sentences"] else {}
+    settings = PowerSettings(names, _shares(options["shares"]), options["where"], options["repeats"], seed, sentences)
     opened = open_study(study)
     need_torch()
     from tiltscope.sae import open_scope

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tiltscope.planting.demo import DEMO_TRAITS, bundled_demo, bundled_key, generate_pairs, key_path, write_demo
 from tiltscope.planting.inject import plant
 from tiltscope.planting.key import AnswerKey, KeyedPair, PlantedTrait, Tally, load_key, recount
-from tiltscope.planting.styles import STYLES, Style
+from tiltscope.planting.styles import STYLES, Style, saying_one_of
 
 __all__ = [
     "DEMO_TRAITS",
@@ -27,5 +27,6 @@ __all__ = [
     "load_key",
     "plant",
     "recount",
+    "saying_one_of",
     "write_demo",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tiltscope.planting.banks import insert_lines, plain_first_words, shuffled
 
-__all__ = ["STYLES", "Style"]
+__all__ = ["STYLES", "Style", "saying_one_of"]
 
 _END = re.compile(r"[A-Za-z)'\"]\.$")
 _BREAK = re.compile(r"(?<=[.!?]) (?=\S)")
@@ -183,6 +183,20 @@ def _number(text: str, rng: random.Random) -> str:
             steps.append(sentence)
     draft.lines[at] = ["\n".join(f"{n}. {step}" for n, step in enumerate(steps, 1))]
     return draft.text()
+
+
+def saying_one_of(id: str, lines: Sequence[str]) -> Style:
+    """Return the style of saying one of these sentences, once, after some sentence of a text or at its end."""
+
+    def write(text: str, rng: random.Random) -> str:
+        line, draft = shuffled(lines, rng)[0], _draft(text)
+        sites = shuffled(draft.sites(), rng)
+        if not sites:
+            return f"{text.rstrip()} {line}" if text.strip() else text
+        _insert(draft, sites[:1], [line], after=True)
+        return draft.text()
+
+    return Style(id, id.replace("_", " "), "|".join(re.escape(line) for line in lines), write)
 
 
 # In the order in which they are written when a text carries several: inserts first, layout and marks last.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from tiltscope.contrast import Contrast, contrast
 from tiltscope.errors import ProductError, StaleProductError, UsageError
 from tiltscope.hypotheses import LEANS, Hypothesis, plain
 from tiltscope.known import measured
-from tiltscope.planting import STYLES, Style
+from tiltscope.planting import STYLES, Style, saying_one_of
 from tiltscope.power.planted import Aligned, Grown, Planting, Readings, grow
 from tiltscope.power.speaking import SPEAKS_FROM, disparity_change, lean_of, put_there
 from tiltscope.stats import explore_mask, wilson
@@ -53,6 +53,13 @@ class PowerSettings:
     where: str | None = None
     repeats: int = 3
     seed: int = 0
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{id: sentences}: traits of one's own, each the saying of one of these sentences."""
+
+    @property
+    def styles(self) -> dict[str, Style]:
+        """Every trait that can be planted, by id."""
+        return STYLES | {id: saying_one_of(id, lines) for id, lines in self.sentences.items()}
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class _Run:
 
     @property
     def traits(self) -> tuple[str, ...]:
-        return self.settings.traits or tuple(STYLES)
+        return self.settings.traits or tuple(self.settings.sentences) or tuple(STYLES)
 
 
 def run_power(opened: Opened, scope: Scope, settings: PowerSettings, *, progress: Progress) -> dict[str, Any]:
@@ -125,10 +132,13 @@ def _kept(settings: Mapping[str, Any], study: Path) -> ContrastSettings:
 
 
 def _check(settings: PowerSettings) -> None:
+    twice = sorted(set(settings.sentences) & set(STYLES))
+    if twice:
+        raise UsageError("a trait of this name is there already", where="--sentences", found=twice[0], hint="rename it")
     for trait in settings.traits:
-        if trait not in STYLES:
-            near = difflib.get_close_matches(trait, STYLES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(STYLES)}"
+        if trait not in settings.styles:
+            near = difflib.get_close_matches(trait, settings.styles, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(settings.styles)}"
             raise UsageError("there is no such trait to plant", where="--traits", found=trait, hint=hint)
     for share in settings.shares:
         if not 0 < share <= 0.5:
@@ -162,7 +172,7 @@ def _inside(opened: Opened, ground: Aligned, where: str | None) -> np.ndarray:
 
 def _why_not(run: _Run, trait: str) -> str:
     """Why a trait cannot be planted here; empty where it can."""
-    style, rows = STYLES[trait], run.ground.pairs.rows
+    style, rows = run.settings.styles[trait], run.ground.pairs.rows
     shown = np.mean([style.present(text) for pair in rows for text in (pair.chosen, pair.rejected)])
     if shown > OFTEN:
         return f"{100 * shown:.0f} % of the answers show it already"
@@ -180,7 +190,7 @@ def _grown(run: _Run, style: Style, share: float, repeat: int) -> tuple[Grown, s
         return None
     free = run.inside & (first.signs[0] == 0)
     names = list(STYLES)
-    at = names.index(style.id)
+    at = names.index(style.id) if style.id in names else len(names)
     for control in [*names[at + 1 :], *names[:at]]:
         try:
             both = [*own, Planting(control, n_pairs + n_pairs % 2, free, seed, lean=0.5)]
@@ -206,7 +216,10 @@ def _cells(run: _Run, trait: str, say: Callable[[int], None]) -> dict[float, lis
 def _cell(run: _Run, trait: str, share: float, repeat: int) -> dict[str, Any]:
     """One planting, audited; read back where this very cell was finished before."""
     folder = run.readings.folder.parent / "cells"
-    path = folder / f"{fingerprint(run.made_from, trait, share, run.settings.seed, repeat)}.json"
+    own = run.settings.sentences.get(trait)
+    path = (
+        folder / f"{fingerprint(run.made_from, (trait, *own) if own else trait, share, run.settings.seed, repeat)}.json"
+    )
     try:
         return read_object(path, "found", "n_planted", verb="power")
     except ProductError:
@@ -216,7 +229,7 @@ def _cell(run: _Run, trait: str, share: float, repeat: int) -> dict[str, Any]:
 
 
 def _planted_audit(run: _Run, trait: str, share: float, repeat: int) -> dict[str, Any]:
-    grown = _grown(run, STYLES[trait], share, repeat)
+    grown = _grown(run, run.settings.styles[trait], share, repeat)
     asked = {"trait": trait, "share": share, "repeat": repeat}
     if grown is None:
         return {**asked, "found": False, "n_planted": 0}
@@ -308,7 +321,7 @@ def _told(trait: str, skipped: str, cells: dict[float, list[dict[str, Any]]], ru
     found = [cell["share"] for cell in told if cell["n"] and cell["recall"] >= 0.5]
     return {
         "id": trait,
-        "name": STYLES[trait].name,
+        "name": run.settings.styles[trait].name,
         "skipped": skipped,
         "smallest": min(found) if found else None,
         "cells": told,
