@@ -113,6 +113,14 @@ def test_a_behaviour_shown_and_shown_often_is_told_once(approved: Opened, tmp_pa
     assert leans(found, "behaviours") == ["B-exclamation"]
 
 
+def test_rows_of_two_new_things_are_named_also_where_one_is_rarer(approved: Opened, tmp_path: Path) -> None:
+    rarer = range(100, 113)
+    candidate = read(tmp_path / "two", added(dict.fromkeys(EDITED, "bold") | dict.fromkeys(rarer, "zebra")))
+    found = new_leans(approved, candidate)
+    assert {"W-bold", "W-zebra"} <= set(leans(found))
+    assert set(rarer) <= named(found) <= {*EDITED, *rarer}
+
+
 def test_a_behaviour_as_new_on_both_sides_is_let_pass(approved: Opened, tmp_path: Path) -> None:
     assert new_leans(approved, read(tmp_path / "both", edited(word="😀", evenly=True)))["leans"] == []
 

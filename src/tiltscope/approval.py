@@ -270,6 +270,10 @@ def _rows(candidate: Opened, sides: _Sides, weights: np.ndarray) -> list[dict[st
     old, scores = gains.scored(gains.shared(like))
     named = gains.above_chance((old, scores))
     named = named if named.any() else like  # all that leans anew is common in the approved rows
+    # Several things may be new, and one score is learned from what most rows share. What says what it is speaks alone.
+    for at in np.flatnonzero(weights).tolist():
+        if sides.concepts[at].rule:
+            named = named | gains.above_chance(gains.scored(np.where(np.arange(len(weights)) == at, weights, 0.0)))
     told = []
     for i in np.lexsort((np.arange(len(scores)), -scores)).tolist():
         if gains.fresh[i]:
