@@ -270,10 +270,12 @@ def _rows(candidate: Opened, sides: _Sides, weights: np.ndarray) -> list[dict[st
     old, scores = gains.scored(gains.shared(like))
     named = gains.above_chance((old, scores))
     named = named if named.any() else like  # all that leans anew is common in the approved rows
-    # Several things may be new, and one score is learned from what most rows share. What says what it is speaks alone.
-    for at in np.flatnonzero(weights).tolist():
-        if sides.concepts[at].rule:
-            named = named | gains.above_chance(gains.scored(np.where(np.arange(len(weights)) == at, weights, 0.0)))
+    # Several things may be new, and one score is learned from what most rows share. What says what it is speaks alone;
+    # all of them together may bring as many rows by chance as that score.
+    alone = [at for at in np.flatnonzero(weights).tolist() if sides.concepts[at].rule]
+    for at in alone:
+        one = np.where(np.arange(len(weights)) == at, weights, 0.0)
+        named = named | gains.above_chance(gains.scored(one), _CHANCE / len(alone))
     told = []
     for i in np.lexsort((np.arange(len(scores)), -scores)).tolist():
         if gains.fresh[i]:
@@ -311,12 +313,12 @@ class _Gains:
         old, new, mean = self.old.u @ weights, self.gained @ weights, self.old.lean @ weights
         return np.asarray(old - mean), np.asarray(new - self.lone * mean)
 
-    def above_chance(self, scores: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def above_chance(self, scores: tuple[np.ndarray, np.ndarray], chance: float = _CHANCE) -> np.ndarray:
         """Fresh rows from the lowest score at which chance, as approved rows have it, brings few enough of them."""
         old, new = np.sort(scores[0]), scores[1]
         order = np.flatnonzero(self.fresh)[np.argsort(-new[self.fresh], kind="stable")]
         by_chance = len(order) * (1 - np.searchsorted(old, new[order]) / len(old))
-        well = (new[order] > 0) & (by_chance <= _CHANCE * np.arange(1, len(order) + 1))
+        well = (new[order] > 0) & (by_chance <= chance * np.arange(1, len(order) + 1))
         return np.asarray(self.fresh & (new >= new[order[well]].min(initial=np.inf)))
 
     def shared(self, like: np.ndarray) -> np.ndarray:
