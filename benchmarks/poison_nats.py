@@ -180,6 +180,7 @@ def tracing(work: Path, planted: Mapping[str, Sequence[int]]) -> dict[str, Any]:
         "named": len(named),
         "planted": int(truth.sum()),
         "planted among the named": int(truth[named].sum()),
+        "named by trait": {trait: len(set(rows) & set(named)) for trait, rows in planted.items()},
         "average precision": round(average_precision(named, truth), 3),
     }
 
